@@ -1,0 +1,1 @@
+"""HTTP in, values out: the only package that knows Flask."""

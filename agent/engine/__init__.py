@@ -1,0 +1,1 @@
+"""From tokens to logits to text: what an engine is, and the engines."""

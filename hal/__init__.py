@@ -1,0 +1,1 @@
+"""The hardware of one device. It knows nothing of the agent."""

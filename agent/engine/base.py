@@ -1,4 +1,4 @@
-"""What an engine is: requests in, text out; and what a runner is: token ids in, logits out. Values and Protocols only."""
+"""What an engine is: requests in, text out; and what a runner is: token ids in, logits out. Values and Protocols."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of one choice. The last of each choice carries ``finish``; the last of the answer carries ``usage``, too."""
+    """A piece of one choice. The last of each choice carries ``finish``; the last of all carries ``usage``, too."""
 
     index: int = 0
     text: str = ""
@@ -184,7 +184,7 @@ class Engine(Protocol):
     """One loaded model, ready to answer. Safe to call from many threads."""
 
     def generate(self, request: Request) -> Answer:
-        """Join the waiting line. Raises RequestError for a prompt that cannot be served, OverloadedError when the line is full."""
+        """Join the waiting line. Raises RequestError for a prompt that cannot be served, OverloadedError past the line."""
         ...
 
     def embed(self, request: EmbedRequest) -> Embeddings: ...
@@ -274,8 +274,8 @@ class Batch:
 class Stage(Protocol):
     """A contiguous range of a decoder's layers on one device, with its own part of the key-value cache.
 
-    The first stage takes token ids, [tokens]; the others take the hidden states, [tokens, hidden], that the stage before
-    gave. The last stage gives logits, [wanted rows, vocab_size]; the others give hidden states, [tokens, hidden].
+    The first stage takes token ids, [tokens]; the others take the hidden states, [tokens, hidden], that the stage
+    before gave. The last stage gives logits, [wanted rows, vocab_size]; the others give hidden states, [tokens, hidden].
     """
 
     def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats: ...

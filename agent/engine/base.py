@@ -184,7 +184,7 @@ class Engine(Protocol):
     """One loaded model, ready to answer. Safe to call from many threads."""
 
     def generate(self, request: Request) -> Answer:
-        """Join the waiting line. Raises RequestError for a prompt that cannot be served, OverloadedError past the line."""
+        """Join the waiting line. Raises RequestError for a prompt that cannot be served, OverloadedError when full."""
         ...
 
     def embed(self, request: EmbedRequest) -> Embeddings: ...
@@ -275,7 +275,7 @@ class Stage(Protocol):
     """A contiguous range of a decoder's layers on one device, with its own part of the key-value cache.
 
     The first stage takes token ids, [tokens]; the others take the hidden states, [tokens, hidden], that the stage
-    before gave. The last stage gives logits, [wanted rows, vocab_size]; the others give hidden states, [tokens, hidden].
+    before gave. The last stage gives logits, [wanted rows, vocab_size]; the others hidden states, [tokens, hidden].
     """
 
     def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats: ...

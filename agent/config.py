@@ -1,10 +1,34 @@
-"""What the owner of a device can set: TOML and THOX_* variables become frozen values; an unknown key is an error."""
+"""What the owner of a device can set: TOML and THOX_* variables become frozen values; an unknown key is an error.
+
+Later wins: defaults; the file (the one THOX_CONFIG names, else ``<state_dir>/config.toml``, else
+``/etc/thox/config.toml``); variables ``THOX_<SECTION>_<KEY>``, of which THOX_BIND, THOX_INFERENCE_PORT and
+THOX_CLUSTER_PORT are short forms. Lists are written ``a,b`` in a variable, tables ``name=value,name=value``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import difflib
+import ipaddress
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the message names it, ``hint`` says what would do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +41,7 @@ class ServerConfig:
     threads: int = 64  # each open stream holds one
     max_body_bytes: int = 16 * 1024 * 1024
     send_timeout_s: float = 20.0  # a client that reads nothing for this long is cut off
+    receive_timeout_s: float = 20.0  # so is one that stops in the middle of its request
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +101,207 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    sources: Mapping[str, str] = field(
+        default_factory=dict, compare=False
+    )  # "server.bind" -> "default", a file, THOX_BIND
+
+
+_SECTIONS: Mapping[str, type[Any]] = {
+    "server": ServerConfig,
+    "limits": LimitsConfig,
+    "models": ModelsConfig,
+    "engine": EngineConfig,
+    "hardware": HardwareConfig,
+    "log": LogConfig,
+}
+_SHORT = {
+    "THOX_BIND": "server.bind",
+    "THOX_INFERENCE_PORT": "server.inference_port",
+    "THOX_CLUSTER_PORT": "server.cluster_port",
+}
+_OTHER_VARIABLES = ("THOX_CONFIG", "THOX_STATE_DIR", "THOX_API_KEY")
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "server.inference_port": (1, 65535),
+    "server.cluster_port": (1, 65535),
+    "server.threads": (4, 1024),
+    "server.max_body_bytes": (1024, 1 << 30),
+    "server.send_timeout_s": (0.1, 3600),
+    "server.receive_timeout_s": (0.1, 3600),
+    "limits.inference_per_minute": (0, 1_000_000),
+    "limits.cluster_per_minute": (0, 1_000_000),
+    "engine.threads": (0, 1024),
+    "engine.slots": (1, 256),
+    "engine.context_length": (0, 1 << 22),
+    "engine.cache_tokens": (0, 1 << 30),
+    "engine.prefill_tokens": (1, 1 << 16),
+    "engine.waiting": (0, 1 << 16),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "engine.quantisation": ("auto", "float", "int8", "int4", "int4-g32"),
+    "hardware.mode": ("auto", "simulated"),
+    "log.level": ("debug", "info", "warning", "error"),
+    "log.format": ("text", "json"),
+}
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration. Raises ConfigError naming the setting and where it came from.
+
+    ``file`` overrides the search for one; ``environ`` is the process's own unless given.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = file or (Path(environ["THOX_CONFIG"]) if environ.get("THOX_CONFIG") else None)
+    state_dir, state_source = _state_dir(environ)
+    if chosen is None:
+        usual = (state_dir / "config.toml", Path("/etc/thox/config.toml"))
+        chosen = next((path for path in usual if path.is_file()), None)
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    if chosen is not None:
+        for name, value in _read(chosen).items():
+            values[name], sources[name] = value, str(chosen)
+    for variable, name in _variables(environ).items():
+        values[name], sources[name] = _parse(name, environ[variable], variable), variable
+    if "state_dir" in values and state_source != "THOX_STATE_DIR":
+        state_dir, state_source = Path(str(values["state_dir"])).expanduser(), sources["state_dir"]
+    sources["state_dir"] = state_source
+    for name, default in _defaults().items():
+        if name not in values:
+            sources[name] = "default"
+        else:
+            values[name] = _checked(name, values[name], default, sources[name])
+    config = Config(
+        state_dir=state_dir.absolute(),
+        sources=MappingProxyType(sources),
+        **{section: kind(**_own(section, values)) for section, kind in _SECTIONS.items()},
+    )
+    if config.server.inference_port == config.server.cluster_port:
+        raise ConfigError(f"Both ports are {config.server.cluster_port}", "Give server.cluster_port another number.")
+    return config
+
+
+def make_state_dir(config: Config) -> Path:
+    """Create the state directory, private to its owner, and make sure that it can be written."""
+    path = config.state_dir
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch(mode=0o600)
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"The state directory {path} cannot be written: {error.strerror}",
+            "Set THOX_STATE_DIR to a directory of your own.",
+        ) from error
+    return path
+
+
+def client_key(environ: Mapping[str, str] | None = None) -> str | None:
+    """The API key that ``thox chat`` and ``thox models`` use, where THOX_API_KEY gives one."""
+    return (os.environ if environ is None else environ).get("THOX_API_KEY") or None
+
+
+def _state_dir(environ: Mapping[str, str]) -> tuple[Path, str]:
+    if environ.get("THOX_STATE_DIR"):
+        return Path(environ["THOX_STATE_DIR"]).expanduser(), "THOX_STATE_DIR"
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "thox", "XDG_STATE_HOME"
+    return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "thox", "default"
+
+
+def _defaults() -> dict[str, object]:
+    """Every setting but state_dir, by its dotted name."""
+    return {
+        f"{section}.{each.name}": getattr(kind(), each.name)
+        for section, kind in _SECTIONS.items()
+        for each in fields(kind)
+    }
+
+
+def _own(section: str, values: Mapping[str, object]) -> dict[str, object]:
+    prefix = section + "."
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:  # a TOML error is a ValueError
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    flat: dict[str, object] = {}
+    for name, value in document.items():
+        if name == "state_dir":
+            flat[name] = value
+        elif name not in _SECTIONS:
+            raise ConfigError(f"{file}: unknown section or key {name!r}", _nearest(name, ["state_dir", *_SECTIONS]))
+        elif not isinstance(value, dict):
+            raise ConfigError(f"{file}: [{name}] is a section, not a value")
+        else:
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+    known = _defaults()
+    for name in flat:
+        if name not in known and name != "state_dir":
+            raise ConfigError(f"{file}: unknown key {name!r}", _nearest(name, known))
+    return flat
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variable -> dotted name. The long form of a setting wins over its short one."""
+    known = {**_SHORT, **{"THOX_" + name.replace(".", "_").upper(): name for name in _defaults()}}
+    for variable in environ:
+        if variable.startswith("THOX_") and variable not in known and variable not in _OTHER_VARIABLES:
+            raise ConfigError(f"Unknown variable {variable}", _nearest(variable, [*known, *_OTHER_VARIABLES]))
+    return {variable: name for variable, name in known.items() if variable in environ}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"Did you mean {near[0]}?" if near else ""
+
+
+def _parse(name: str, text: str, variable: str) -> object:
+    default = _defaults()[name]
+    try:
+        if isinstance(default, (int, float)):
+            return type(default)(text)
+        if isinstance(default, tuple):
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if isinstance(default, Mapping):
+            return dict(pair.strip().split("=", 1) for pair in text.split(",") if pair.strip())
+    except ValueError as error:
+        raise ConfigError(f"{variable}={text!r} is not {_wanted(default)}") from error
+    return text
+
+
+def _checked(name: str, value: object, default: object, source: str) -> object:
+    fits: object = value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        fits = float(value)
+    elif isinstance(default, tuple) and isinstance(value, list):
+        fits = tuple(value)
+    wrong = isinstance(fits, bool) or not isinstance(fits, type(default))
+    if isinstance(fits, tuple):
+        wrong = wrong or not all(isinstance(each, str) for each in fits)
+    if isinstance(fits, Mapping):
+        wrong = wrong or not all(isinstance(each, str) for each in fits.values())
+    if wrong:
+        raise ConfigError(f"{name} = {value!r} ({source}) is not {_wanted(default)}")
+    if isinstance(fits, (int, float)) and name in _RANGES:
+        low, high = _RANGES[name]
+        if not low <= fits <= high:
+            raise ConfigError(f"{name} = {fits!r} ({source}) is out of range", f"It goes from {low} to {high}.")
+    if name in _CHOICES and fits not in _CHOICES[name]:
+        raise ConfigError(f"{name} = {fits!r} ({source}) is unknown", _nearest(str(fits), _CHOICES[name]))
+    if name == "server.bind":
+        try:
+            ipaddress.ip_address(str(fits))
+        except ValueError as error:
+            raise ConfigError(
+                f"{name} = {fits!r} ({source}) is not an IP address", "0.0.0.0 serves the LAN."
+            ) from error
+    return fits
+
+
+def _wanted(default: object) -> str:
+    names = {int: "a whole number", float: "a number", str: "text", tuple: "a list of texts", dict: "a table of texts"}
+    return names.get(type(default), "of the right type")

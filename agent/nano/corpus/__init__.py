@@ -1,0 +1,81 @@
+"""The training text of thox-nano, made from a seed: the same seed gives the same documents, everywhere.
+
+Every kind of document has a maker and a share. All text is written in these modules or put together by them; nothing is
+taken from outside the project.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from agent.nano.corpus import arithmetic, device, identity, interface, plain, smalltalk, tools, world, writing
+from agent.nano.corpus.document import Dialogue, Document, Maker, Page, Turn
+
+__all__ = ["KINDS", "Dialogue", "Document", "Page", "Turn", "documents"]
+
+# Kind, maker, share. The shares are relative; the words of the device and the API weigh most, since that is the purpose.
+KINDS: tuple[tuple[str, Maker, float], ...] = (
+    ("identity", identity.identity, 6.0),
+    ("unknown", identity.unknown, 6.0),
+    ("device words", device.word, 10.0),
+    ("hardware", device.hardware, 8.0),
+    ("api", interface.interface, 11.0),
+    ("api paths", interface.path, 2.0),
+    ("small talk", smalltalk.talk, 7.0),
+    ("jokes", smalltalk.joke, 1.0),
+    ("echo", smalltalk.echo, 3.0),
+    ("names", smalltalk.introduced, 2.0),
+    ("no name", smalltalk.nameless, 0.5),
+    ("favourites", smalltalk.remembered, 1.0),
+    ("system prompts", smalltalk.named_by_system, 2.0),
+    ("addition", arithmetic.plus, 8.0),
+    ("subtraction", arithmetic.minus, 5.0),
+    ("multiplication", arithmetic.times, 4.0),
+    ("halves and comparison", arithmetic.halves, 2.0),
+    ("sums in a row", arithmetic.series, 1.0),
+    ("counting", arithmetic.counting, 2.5),
+    ("tables", arithmetic.table, 1.5),
+    ("capitals", world.capital, 6.0),
+    ("trivia", world.trivia, 6.0),
+    ("science", world.science, 6.0),
+    ("stories", writing.story, 1.5),
+    ("poems", writing.poem, 1.2),
+    ("sentences", writing.sentence, 2.0),
+    ("one word", writing.one_word, 1.5),
+    ("json", writing.as_json, 2.0),
+    ("tools", tools.call, 4.0),
+    ("pages", plain.page, 8.0),
+)
+_MAKERS = tuple(make for _, make, _ in KINDS)
+_SHARES = tuple(share for _, _, share in KINDS)
+
+_SYSTEM = (
+    "You are a helpful assistant.", "You are thox-nano, a small demonstration model.", "You are a friendly assistant. Answer briefly.",
+    "Be helpful.", "You are the assistant of this device.", "Answer in short sentences.", "You are a helpful and polite assistant.",
+    "You answer questions about this device.",
+)  # fmt: skip
+
+
+def _chained(rng: Random) -> Document:
+    """A document; often several dialogues follow each other in one conversation, sometimes under a plain system prompt."""
+    draw = rng.random()
+    parts = 1 if draw < 0.62 else rng.randint(2, 4) if draw < 0.95 else rng.randint(6, 16)
+    made = rng.choices(_MAKERS, _SHARES)[0](rng)
+    if isinstance(made, Page) or made.tools or made.turns[0].role == "system":
+        return made
+    turns = list(made.turns)
+    while parts > 1:
+        parts -= 1
+        more = rng.choices(_MAKERS, _SHARES)[0](rng)
+        if isinstance(more, Page) or more.tools or more.turns[0].role == "system":
+            continue
+        turns.extend(more.turns)
+    if rng.random() < 0.15:
+        turns.insert(0, Turn("system", rng.choice(_SYSTEM)))
+    return Dialogue(tuple(turns))
+
+
+def documents(seed: int, count: int) -> Iterator[Document]:
+    """`count` documents in a mixed order."""
+    rng = Random(seed)
+    for _ in range(count):
+        yield _chained(rng)

@@ -1,0 +1,161 @@
+"""Makes thox-nano from nothing but the corpus: `python -m agent.nano.train --out DIR`.
+
+Tokenizer, weights, configuration and model card are written to DIR. The run saves its state every few minutes beside DIR
+and goes on from there when it is started again. The same seed, steps and number of threads give the same weights on the
+same machine and library versions; another processor may round differently and end with slightly other weights.
+"""
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from agent.nano import tokens
+from agent.nano.layout import END_OF_TEXT, TURN_END
+from agent.nano.network import Network, Shape
+from agent.nano.tokens import IGNORED, Row
+
+SAVE_EVERY_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what comes out."""
+
+    seed: int = 2026
+    threads: int = 2
+    steps: int = 2400
+    batch_tokens: int = 1536
+    peak: float = 2.5e-3
+    floor: float = 0.04
+    warm_up: int = 100
+    decay: float = 0.05
+    clip: float = 1.0
+    tokenizer_documents: int = 40_000
+
+    def rate(self, step: int) -> float:
+        """The learning rate: a short rise, then half a cosine."""
+        if step < self.warm_up:
+            return self.peak * (step + 1) / self.warm_up
+        through = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.peak * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * through)))
+
+
+def tensors(batch: list[Row]) -> tuple[Tensor, Tensor]:
+    """A batch as two tensors, padded on the right, where causal attention never looks."""
+    longest = max(len(ids) for ids, _ in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    wanted = torch.full((len(batch), longest), IGNORED, dtype=torch.long)
+    for index, (row, learned) in enumerate(batch):
+        ids[index, : len(row)] = torch.tensor(row)
+        wanted[index, : len(row)] = torch.tensor(learned)
+    return ids, wanted
+
+
+def held_out(network: Network, sample: list[list[Row]]) -> float:
+    """The loss on documents of another seed."""
+    with torch.no_grad():
+        return sum(float(network.loss(*tensors(batch))) for batch in sample) / len(sample)
+
+
+def optimizer_for(network: Network, plan: Plan) -> torch.optim.Optimizer:
+    """AdamW; norms and the embedding do not decay."""
+    matrices = [p for name, p in network.named_parameters() if p.dim() == 2 and name != "embedding"]
+    others = [p for name, p in network.named_parameters() if p.dim() != 2 or name == "embedding"]
+    groups = [{"params": matrices, "weight_decay": plan.decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=plan.peak, betas=(0.9, 0.95), fused=True)
+
+
+def export(network: Network, tokenizer: Tokenizer, figures: dict[str, Any], folder: Path) -> None:
+    """The checkpoint as transformers reads it, and the figures of the training so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bos, eos = tokenizer.token_to_id(END_OF_TEXT), tokenizer.token_to_id(TURN_END)
+    generation = {"bos_token_id": bos, "eos_token_id": [eos, bos], "pad_token_id": bos, "do_sample": False}
+    for name, content in (
+        ("config.json", network.shape.config(bos, eos)),
+        ("generation_config.json", generation),
+        ("training.json", figures),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    tokens.write(tokenizer, folder)
+    save_file(network.checkpoint(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def train(plan: Plan, out: Path, state: Path) -> None:
+    """The whole run, from the state where there is one."""
+    torch.manual_seed(plan.seed)
+    torch.set_num_threads(plan.threads)
+    tokenizer = tokens.trained(plan.seed, plan.tokenizer_documents)
+    network = Network(Shape(vocabulary=tokenizer.get_vocab_size()))
+    optimizer = optimizer_for(network, plan)
+    stream = tokens.batches(tokenizer, plan.seed, plan.batch_tokens)
+    held = tokens.batches(tokenizer, plan.seed + 1, plan.batch_tokens)
+    sample = [next(held) for _ in range(16)]
+    figures: dict[str, Any] = {
+        **vars(plan),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "torch": torch.__version__,
+        "done": 0, "tokens": 0, "learned_tokens": 0, "documents": 0, "minutes": 0.0, "curve": [],
+    }  # fmt: skip
+    if state.exists():
+        saved = torch.load(state, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        figures.update(saved["figures"])
+        for _ in range(figures["done"]):
+            next(stream)
+    before, started = figures["minutes"], time.monotonic()
+    last_save, running = started, 0.0
+    for step in range(figures["done"], plan.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(step)
+        ids, wanted = tensors(next(stream))
+        loss = network.loss(ids, wanted)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        running = float(loss.detach()) if not running else 0.97 * running + 0.03 * float(loss.detach())
+        figures["done"] = step + 1
+        figures["tokens"] += ids.numel()
+        figures["learned_tokens"] += int((wanted >= 0).sum())
+        figures["documents"] += ids.shape[0]
+        now = time.monotonic()
+        figures["minutes"] = round(before + (now - started) / 60, 2)
+        ended = step + 1 == plan.steps
+        if ended or (step + 1) % 100 == 0:
+            point = {"step": step + 1, "loss": round(running, 4), "held_out": round(held_out(network, sample), 4)}
+            figures["curve"].append(point)
+            print(point, f"tokens {figures['tokens']} minutes {figures['minutes']}", flush=True)
+        if ended or now - last_save > SAVE_EVERY_SECONDS:
+            last_save = now
+            content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "figures": figures}
+            torch.save(content, state.with_suffix(".new"))
+            state.with_suffix(".new").replace(state)
+            export(network, tokenizer, figures, out)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description="Train thox-nano from its corpus.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
+    parser.add_argument("--state", type=Path, help="the run's own state (default: OUT.state, beside OUT)")
+    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--threads", type=int, default=Plan.threads)
+    options = parser.parse_args()
+    state = options.state or options.out.with_name(options.out.name + ".state")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    train(Plan(seed=options.seed, steps=options.steps, threads=options.threads), options.out, state)
+
+
+if __name__ == "__main__":
+    main()

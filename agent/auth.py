@@ -89,6 +89,9 @@ class KeyRing:
         """All keys, oldest first."""
         return tuple(sorted(self._fresh().values(), key=lambda key: (key.created_at, key.id)))
 
+    def names(self) -> tuple[str, ...]:
+        return tuple(key.name for key in self.keys())
+
     def create(
         self,
         name: str,

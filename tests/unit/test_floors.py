@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "agent.models.store": 3,
     "agent.models.pull": 3,
     "agent.auth": 3,
+    "agent.identity": 3,
     "agent.ratelimit": 3,
     "agent.models": 4,
     "agent.cluster": 4,

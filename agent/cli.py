@@ -1,0 +1,52 @@
+"""``thox``: run a device, look at it, talk to it, and keep its keys and models.
+
+Each command has a file of its own, imported when it is called for: making a key must not wait for an inference runtime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from agent.cli_print import complain
+from agent.client import ClientError
+from agent.config import ConfigError, load
+from agent.errors import ThoxError
+
+COMMANDS = {
+    "run": "start this device and serve both ports",
+    "status": "what a running device is doing",
+    "chat": "talk to a model in the terminal",
+    "key": "create, list and revoke API keys",
+    "models": "list, load, unload, pull and remove models",
+    "config": "every setting, its value and where that came from",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit status: 0 done, 1 it failed, 2 it was called wrongly."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="thox", description="Thox agent: a language model device on your own network."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in arguments if not word.startswith("-")), "")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            module = importlib.import_module(f"agent.cli_{name}")
+            module.arguments(command)
+            command.set_defaults(call=module.call)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.call(options, load()))
+    except (ConfigError, ClientError, ThoxError) as error:
+        complain(str(error), error.hint or "")
+        return 1
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,54 @@
+"""How a command reaches the device: its address, and the key that it shows.
+
+The key is ``--key``, else THOX_API_KEY, else one that the command line keeps for itself: a key named ``cli``, made when
+it is first needed, in ``<state_dir>/cli.key`` (mode 0600). Who can read that file could make a key anyway, so it gives
+nobody more than they have; revoking it is safe, since the next command makes a new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from agent.auth import KeyRing
+from agent.client import Client
+from agent.config import Config, client_key, make_state_dir
+from agent.errors import AuthenticationError
+
+_PERMISSIONS = ("inference", "models", "cluster")
+_NAME = "cli"
+
+
+def add_key_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key", metavar="KEY", help="an API key (default: THOX_API_KEY, else one of this command's own)"
+    )
+
+
+def inference_client(options: argparse.Namespace, config: Config) -> Client:
+    return Client(config.server.bind, config.server.inference_port, _key(options, config), timeout_s=300.0)
+
+
+def cluster_client(options: argparse.Namespace, config: Config) -> Client:
+    return Client(config.server.bind, config.server.cluster_port, _key(options, config))
+
+
+def _key(options: argparse.Namespace, config: Config) -> str:
+    return options.key or client_key() or _own_key(make_state_dir(config))
+
+
+def _own_key(state_dir: Path) -> str:
+    file, ring = state_dir / "cli.key", KeyRing(state_dir)
+    try:
+        text = file.read_text().strip()
+        ring.verify(text)
+        return text
+    except (FileNotFoundError, AuthenticationError):
+        if any(name == _NAME for name in ring.names()):
+            ring.revoke(_NAME)
+        text = ring.create(_NAME, _PERMISSIONS)[1]
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
+            stream.write(text + "\n")
+        return text

@@ -1,0 +1,122 @@
+"""``thox chat``: a conversation in the terminal, through the device's own API.
+
+Ctrl-C stops the answer, not the program; /exit or the end of the input leaves. Where the input is no terminal, every
+line is one message and only the answers are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from agent.cli_access import add_key_argument, inference_client
+from agent.cli_print import complain
+from agent.client import Client, ClientError
+from agent.config import Config
+
+_HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer."
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_key_argument(parser)
+    parser.add_argument("--model", metavar="NAME", help="which model answers (default: the device's)")
+    parser.add_argument("--system", metavar="TEXT", help="what the model should keep in mind throughout")
+
+
+def call(options: argparse.Namespace, config: Config) -> int:
+    conversation = _Conversation(
+        inference_client(options, config), options.model or config.models.default, options.system
+    )
+    terminal = sys.stdin.isatty()
+    console = Console(highlight=False, soft_wrap=True)
+    if terminal:
+        console.print(Text(f"{conversation.model} at {conversation.client.url}. {_HELP}", style="dim"))
+    failed = False
+    for line in _lines(terminal, config.state_dir / "chat.history"):
+        if line == "/exit":
+            break
+        if line == "/new":
+            conversation.forget()
+        elif line.startswith("/"):
+            console.print(Text(_HELP, style="dim"))
+        elif line:
+            failed = not _answer(conversation, line, console)
+    return 1 if failed and not terminal else 0
+
+
+class _Conversation:
+    def __init__(self, client: Client, model: str, system: str | None) -> None:
+        self.client = client
+        self.model = model
+        self._start: list[dict[str, object]] = [{"role": "system", "content": system}] if system else []
+        self._messages = list(self._start)
+
+    def forget(self) -> None:
+        self._messages = list(self._start)
+
+    def ask(self, text: str) -> Generator[str, None, None]:
+        """The pieces of the answer. What has arrived of it is remembered, even of one that was stopped."""
+        question: dict[str, object] = {"role": "user", "content": text}
+        body = {"model": self.model, "messages": [*self._messages, question]}
+        parts: list[str] = []
+        try:
+            with contextlib.closing(self.client.stream("/v1/chat/completions", body)) as events:
+                for event in events:
+                    for choice in event.get("choices", ()):
+                        piece = choice["delta"].get("content")
+                        if piece:
+                            parts.append(piece)
+                            yield piece
+        finally:
+            if parts:
+                self._messages += [question, {"role": "assistant", "content": "".join(parts)}]
+
+
+def _answer(conversation: _Conversation, line: str, console: Console) -> bool:
+    try:
+        with contextlib.closing(conversation.ask(line)) as pieces:
+            for piece in pieces:
+                console.print(Text(_printable(piece)), end="")
+    except KeyboardInterrupt:
+        console.print(Text(" (stopped)", style="dim"), end="")
+    except ClientError as error:
+        complain(str(error), error.hint)
+        return False
+    console.print()
+    return True
+
+
+def _printable(text: str) -> str:
+    """A model must not be able to move the cursor or recolour the terminal."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+
+
+def _lines(terminal: bool, history: Path) -> Iterator[str]:
+    if not terminal:
+        for line in sys.stdin:
+            yield line.strip()
+        return
+    import readline  # only now: importing it writes to some terminals
+
+    with contextlib.suppress(OSError):  # none yet
+        readline.read_history_file(history)
+    readline.set_history_length(500)
+    try:
+        while True:
+            try:
+                yield input("> ").strip()
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")  # drop the line, stay in the conversation
+            except EOFError:
+                sys.stdout.write("\n")
+                return
+    finally:
+        with contextlib.suppress(OSError):  # the state directory may be read-only for this user
+            history.touch(mode=0o600)
+            readline.write_history_file(history)

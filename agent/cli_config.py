@@ -1,0 +1,41 @@
+"""``thox config``: the settings that hold, and where each came from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agent.config import Config
+
+
+def arguments(_parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def call(_options: argparse.Namespace, config: Config) -> int:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("setting", "value", "from"):
+        table.add_column(title, overflow="fold")
+    for name, source in config.sources.items():
+        style = "dim" if source == "default" else ""
+        table.add_row(Text(name), Text(_shown(_value(config, name))), Text(source, style=style))
+    Console().print(table)
+    return 0
+
+
+def _value(config: Config, name: str) -> object:
+    section, _, key = name.partition(".")
+    found = getattr(config, section)
+    return getattr(found, key) if key else found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={inner}" for key, inner in value.items()) or "none"
+    return str(value) or "none"

@@ -1,0 +1,75 @@
+"""``thox status``: both ports of this device at a glance. Exit status 1 when neither answers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agent.cli_access import add_key_argument, cluster_client, inference_client
+from agent.cli_print import complain
+from agent.client import Client, ClientError
+from agent.config import Config
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_key_argument(parser)
+
+
+def call(options: argparse.Namespace, config: Config) -> int:
+    inference, cluster = inference_client(options, config), cluster_client(options, config)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("port", "address", "state", ""):
+        table.add_column(title, overflow="fold")
+    answered = 0
+    for name, client, describe in (("inference", inference, _inference), ("cluster", cluster, _cluster)):
+        try:
+            state, detail = describe(client)
+            answered += 1
+        except ClientError as error:
+            answered += error.status is not None
+            state, detail = ("down" if error.status is None else f"error {error.status}"), str(error)
+        style = "green" if state in ("ok", "healthy") else "yellow" if state == "loading" else "red"
+        table.add_row(name, client.url, Text(state, style=style), Text(detail))
+    Console().print(table)
+    if not answered:
+        complain("the device does not answer", "`thox run` starts it.")
+    return 0 if answered else 1
+
+
+def _inference(client: Client) -> tuple[str, str]:
+    models = client.get("/v1/models")["data"]
+    state = _health(client)
+    return state, "models: " + (", ".join(model["id"] for model in models) or "none")
+
+
+def _health(client: Client) -> str:
+    try:
+        return str(client.get("/health").get("status", "ok"))
+    except ClientError as error:
+        if error.status != 503:
+            raise
+        return "loading"
+
+
+def _cluster(client: Client) -> tuple[str, str]:
+    cluster: dict[str, Any] = client.get("/v1/cluster")
+    health: dict[str, Any] = client.get("/v1/health")
+    parts = [f"{cluster['total_ram_gb']} GB", f"{cluster['total_tops']} TOPS"]
+    if cluster.get("active_model"):
+        parts.append(f"active model {cluster['active_model']}")
+    if health.get("temperature_c") is not None:
+        parts.append(f"{health['temperature_c']} °C")
+    if health.get("hardware") == "simulated":
+        parts.append("simulated hardware")
+    parts.append(f"up {_span(float(health['uptime_seconds']))}")
+    return str(cluster["status"]), ", ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    whole = int(seconds)
+    days, hours, minutes = whole // 86400, whole % 86400 // 3600, whole % 3600 // 60
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"

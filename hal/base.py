@@ -67,7 +67,10 @@ class PowerCap(Protocol):
     def peak_w(self) -> float: ...
 
     def apply(self, watts: float) -> float:
-        """Take the highest step that never draws more than ``watts``; returns that step's worst watts, read back."""
+        """Take the highest step that never draws more than ``watts``, the lowest step where all draw more.
+
+        Returns the worst watts of the step that is in force then, read back: after a failed switch that may be more.
+        """
         ...
 
     def applied(self) -> float: ...

@@ -1,0 +1,80 @@
+"""Which board this is: facts by the names in its device tree. Data, and the few lines that look it up.
+
+Names of modules: NVIDIA's part numbers, as the mainline device trees spell them (``nvidia,p3767-0000``). ``tops`` are
+NVIDIA's own figures: int8 with sparsity up to Orin, FP4 with sparsity for Thor, so they compare within a family only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hal.base import BoardFacts
+
+GIB = 1024**3
+
+ORIN_NX_16 = BoardFacts("NVIDIA Jetson Orin NX 16GB", 16 * GIB, 100.0, 8)
+
+BOARDS: dict[str, BoardFacts] = {
+    "nvidia,p3767-0000": ORIN_NX_16,
+    "nvidia,p3767-0001": BoardFacts("NVIDIA Jetson Orin NX 8GB", 8 * GIB, 70.0, 6),
+    "nvidia,p3767-0003": BoardFacts("NVIDIA Jetson Orin Nano 8GB", 8 * GIB, 40.0, 6),
+    "nvidia,p3767-0004": BoardFacts("NVIDIA Jetson Orin Nano 4GB", 4 * GIB, 20.0, 6),
+    "nvidia,p3767-0005": BoardFacts("NVIDIA Jetson Orin Nano 8GB", 8 * GIB, 40.0, 6),
+    "nvidia,p3701-0000": BoardFacts("NVIDIA Jetson AGX Orin 32GB", 32 * GIB, 275.0, 12),
+    "nvidia,p3701-0004": BoardFacts("NVIDIA Jetson AGX Orin 32GB", 32 * GIB, 200.0, 8),
+    "nvidia,p3701-0005": BoardFacts("NVIDIA Jetson AGX Orin 64GB", 64 * GIB, 275.0, 12),
+    "nvidia,p3701-0008": BoardFacts("NVIDIA Jetson AGX Orin Industrial 64GB", 64 * GIB, 248.0, 12),
+    "nvidia,p3834-0008": BoardFacts("NVIDIA Jetson AGX Thor", 128 * GIB, 2070.0, 14),
+}
+
+# A carrier that names its module in words only, or a module number that is newer than this table: the family's largest.
+FAMILIES: tuple[tuple[str, BoardFacts], ...] = (
+    ("orin nx", ORIN_NX_16),
+    ("orin nano", BOARDS["nvidia,p3767-0003"]),
+    ("agx orin", BOARDS["nvidia,p3701-0005"]),
+    ("thor", BOARDS["nvidia,p3834-0008"]),
+)
+
+
+def recognise(root: Path = Path("/")) -> BoardFacts | None:
+    """The Jetson this runs on; None on any other machine. ``root`` stands for / so that a copied tree serves, too."""
+    tree = root / "proc" / "device-tree"
+    for name in _strings(tree / "compatible"):
+        # A carrier and its module share one string: nvidia,p3768-0000+p3767-0000.
+        for part in name.removeprefix("nvidia,").split("+"):
+            facts = BOARDS.get(f"nvidia,{part}")
+            if facts is not None and name.startswith("nvidia,"):
+                return facts
+    model = " ".join(_strings(tree / "model")).lower()
+    if "jetson" in model:
+        for words, facts in FAMILIES:
+            if words in model:
+                return facts
+    return None
+
+
+def linux_machine(root: Path = Path("/")) -> BoardFacts:
+    """Facts of a machine that is no Jetson, from /proc: its memory and cores, and no accelerator that we know of."""
+    model = " ".join(_strings(root / "proc" / "device-tree" / "model"))
+    return BoardFacts(model or "Linux machine", _memory(root), 0.0, _cores(root))
+
+
+def _strings(file: Path) -> list[str]:
+    """The NUL-separated strings of a device tree's property; none where there is no such file."""
+    try:
+        raw = file.read_bytes()
+    except OSError:
+        return []
+    return [part.decode("ascii", "replace") for part in raw.split(b"\0") if part]
+
+
+def _memory(root: Path) -> int:
+    for line in (root / "proc" / "meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _cores(root: Path) -> int:
+    lines = (root / "proc" / "cpuinfo").read_text().splitlines()
+    return max(1, sum(line.startswith("processor") for line in lines))

@@ -1,0 +1,174 @@
+"""The rules of the power contract hold for every stack, every set of contracts and every order of asking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.cluster.power import PRIORITIES, Budget, Contract, Member, Priority, admit, explain, in_force, share
+from agent.errors import NotFoundError, RequestError, ThoxError, UnavailableError
+
+NOW = 1000.0
+SLACK = 1e-6  # of sums of floats, in W
+
+
+@st.composite
+def budgets(draw: st.DrawFn) -> Budget:
+    members = []
+    for i in range(draw(st.integers(1, 8))):
+        floor = draw(st.floats(1, 20))
+        members.append(Member(f"node-{i}", floor, floor + draw(st.floats(0, 60))))
+    return Budget(sum(one.floor_w for one in members) + draw(st.floats(0, 200)), tuple(members))
+
+
+@st.composite
+def asks(draw: st.DrawFn) -> Contract:
+    low, high = sorted((draw(st.floats(0, 80)), draw(st.floats(0, 80))))
+    return Contract(
+        "c",
+        f"node-{draw(st.integers(0, 8))}",
+        high,
+        low,
+        draw(st.sampled_from(PRIORITIES)),
+        NOW + draw(st.floats(-5, 60)),
+    )
+
+
+def settle(budget: Budget, wanted: list[Contract], now: float = NOW) -> tuple[Contract, ...]:
+    held: tuple[Contract, ...] = ()
+    for ask in wanted:
+        try:
+            held = admit(budget, held, ask, now)
+        except ThoxError as error:
+            assert isinstance(error, (RequestError, UnavailableError, NotFoundError)) and error.hint
+    return held
+
+
+@settings(max_examples=300, deadline=None)
+@given(budgets(), st.lists(asks(), max_size=12))
+def test_no_order_of_asking_breaks_a_rule(budget: Budget, wanted: list[Contract]) -> None:
+    held = settle(budget, wanted)
+    watts = share(budget, held)
+    assert set(watts) == {one.node_id for one in budget.members}
+    assert sum(watts.values()) <= budget.supply_w + SLACK
+    contracts = {one.node_id: one for one in held}
+    for member in budget.members:
+        given_w, contract = watts[member.node_id], contracts.get(member.node_id)
+        assert member.floor_w <= given_w <= member.peak_w + SLACK
+        if contract is None:
+            assert given_w == member.floor_w
+        else:
+            assert given_w >= min(contract.min_w, member.peak_w) - SLACK
+            assert given_w <= max(contract.requested_w, member.floor_w) + SLACK
+
+
+@settings(max_examples=300, deadline=None)
+@given(budgets(), st.lists(asks(), max_size=12))
+def test_a_lower_priority_rises_only_when_every_higher_one_has_what_it_asked_for(
+    budget: Budget, wanted: list[Contract]
+) -> None:
+    held = settle(budget, wanted)
+    watts = share(budget, held)
+    members = {one.node_id: one for one in budget.members}
+    for high in held:
+        top = max(min(high.requested_w, members[high.node_id].peak_w), members[high.node_id].floor_w)
+        if watts[high.node_id] >= top - SLACK:
+            continue
+        for low in held:
+            promise = max(low.min_w, members[low.node_id].floor_w)
+            if PRIORITIES.index(low.priority) < PRIORITIES.index(high.priority):
+                assert watts[low.node_id] <= promise + SLACK
+            elif low.priority == high.priority:  # evenly: nobody of the same rank is raised above the one in want
+                assert watts[low.node_id] <= max(promise, watts[high.node_id]) + SLACK
+
+
+@settings(max_examples=200, deadline=None)
+@given(budgets(), st.lists(asks(), max_size=8), st.randoms())
+def test_the_share_does_not_depend_on_the_order_of_the_contracts(
+    budget: Budget, wanted: list[Contract], random: Random
+) -> None:
+    held = list(settle(budget, wanted))
+    before = share(budget, held)
+    random.shuffle(held)
+    after = share(budget, held)
+    assert all(after[node] == pytest.approx(before[node]) for node in before)
+
+
+@settings(max_examples=200, deadline=None)
+@given(budgets(), st.lists(asks(), max_size=8))
+def test_watts_are_not_left_over_while_somebody_wants_them(budget: Budget, wanted: list[Contract]) -> None:
+    held = settle(budget, wanted)
+    watts = share(budget, held)
+    members = {one.node_id: one for one in budget.members}
+    hungry = [c for c in held if watts[c.node_id] < min(c.requested_w, members[c.node_id].peak_w) - SLACK]
+    assert not hungry or sum(watts.values()) == pytest.approx(budget.supply_w)
+
+
+STACK = Budget(65.0, (Member("a", 10.0, 40.0), Member("b", 10.0, 40.0)))
+
+
+def ask(
+    node: str, requested: float, least: float = 0.0, priority: Priority = "normal", until: float = NOW + 60
+) -> Contract:
+    return Contract(f"of-{node}", node, requested, least, priority, until)
+
+
+def test_two_that_ask_for_everything_get_half_each_and_a_higher_priority_goes_first() -> None:
+    assert share(STACK, (ask("a", 40), ask("b", 40))) == {"a": 32.5, "b": 32.5}
+    assert share(STACK, (ask("a", 40), ask("b", 40, priority="high"))) == {"a": 25.0, "b": 40.0}
+    assert share(STACK, (ask("a", 40, 30), ask("b", 40, priority="critical"))) == {"a": 30.0, "b": 35.0}
+    assert share(STACK, (ask("a", 15), ask("b", 40))) == {"a": 15.0, "b": 40.0}
+
+
+def test_a_contract_that_ends_leaves_its_node_at_the_floor() -> None:
+    held = admit(STACK, (), ask("a", 40, until=NOW + 5), NOW)
+    assert share(STACK, in_force(held, NOW + 4)) == {"a": 40.0, "b": 10.0}
+    assert share(STACK, in_force(held, NOW + 5)) == {"a": 10.0, "b": 10.0}
+
+
+def test_what_was_promised_is_never_taken_back_and_the_refusal_says_when_to_ask_again() -> None:
+    held = admit(STACK, (), ask("a", 40, 35, until=NOW + 30), NOW)
+    with pytest.raises(UnavailableError) as caught:
+        admit(STACK, held, ask("b", 40, 31, "critical"), NOW)
+    assert caught.value.retry_after == 30 and "30" in (caught.value.hint or "")
+    assert len(admit(STACK, held, ask("b", 40, 30, "critical"), NOW)) == 2
+    assert len(admit(STACK, held, ask("b", 40, 31, "critical"), NOW + 31)) == 1
+
+
+def test_a_new_contract_of_a_node_takes_the_place_of_its_old_one() -> None:
+    held = admit(STACK, (), ask("a", 40, 40), NOW)
+    held = admit(STACK, held, replace(ask("a", 20), id="newer"), NOW)
+    assert [one.id for one in held] == ["newer"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        (ask("a", 50, 41), RequestError),  # above what the node can draw
+        (ask("c", 20), NotFoundError),
+    ],
+)
+def test_what_can_never_be_granted_is_a_bad_request(wanted: Contract, error: type[ThoxError]) -> None:
+    with pytest.raises(error) as caught:
+        admit(STACK, (), wanted, NOW)
+    assert caught.value.hint
+
+
+def test_a_supply_that_does_not_carry_the_floors_grants_nothing_more() -> None:
+    weak = replace(STACK, supply_w=15.0)
+    with pytest.raises(RequestError, match="15 W"):
+        admit(weak, (), ask("a", 10), NOW)
+    assert share(weak, ()) == {"a": 10.0, "b": 10.0}
+
+
+def test_the_reason_is_in_words() -> None:
+    one = Budget(65.0, STACK.members[:1])
+    for requested, granted, words in ((20, 20, "as requested"), (60, 40, "40 W"), (5, 10, "floor of 10 W")):
+        contract = ask("a", requested)
+        assert share(one, (contract,))["a"] == granted
+        assert words in explain(one, contract, granted)
+    assert "supply" in explain(STACK, ask("a", 40), 32.5)

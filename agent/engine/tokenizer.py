@@ -63,8 +63,8 @@ class Tokenizer:
         self._add_bos, self._add_eos = bool(config.get("add_bos_token")), bool(config.get("add_eos_token"))
         self._hidden = frozenset(id for id, t in self._added.items() if t.special and t.content not in MARKUP)
         # Runs of white space that are added tokens (Gemma, Phi) are ordinary text; all others steer the model.
-        self._control = frozenset(id for id, token in self._added.items() if not token.content.isspace())
-        self.control_pattern = _any_of(self._added[id].content for id in self._control)
+        self.control_ids = frozenset(id for id, token in self._added.items() if not token.content.isspace())
+        self.control_pattern = _any_of(self._added[id].content for id in self.control_ids)
         self._added_ids = {token.content: id for id, token in self._added.items()}
         self._added_pattern = _any_of(self._added_ids)
         self._spaces_pattern = re.compile(f"({_any_of(text for text in self._added_ids if text.isspace()).pattern})")
@@ -146,7 +146,7 @@ class Tokenizer:
         if first and not self.control_pattern.search(text):
             return list(self._backend.encode(text, add_special_tokens=False).ids)
         ids = self._run_model(text, first)
-        if self._control.isdisjoint(ids):
+        if self.control_ids.isdisjoint(ids):
             return ids
         # A vocabulary may give a whole word its id without any merge. Cut in two, the special text cannot be found.
         ids = []

@@ -1,0 +1,130 @@
+"""Structured output: which tokens may come next so that the whole answer matches a grammar. By llguidance."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+
+import llguidance
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engine.base import Grammar
+from agent.engine.tokenizer import Tokenizer
+from agent.errors import EngineError, RequestError
+
+Mask = NDArray[np.bool_]  # [vocab_size]; True: the token may come next
+
+_KEPT = 64  # compiled grammars
+# White space between the parts of JSON. Without a bound, a small model can go on with blanks for ever.
+_JSON_OPTIONS: dict[str, object] = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]{0,24}"}
+
+
+class Matcher:
+    """Follows one answer through its grammar. For one thread at a time."""
+
+    def __init__(self, compiled: llguidance.LLMatcher, vocab_size: int) -> None:
+        self._matcher = compiled
+        self._vocab_size = vocab_size
+
+    def mask(self) -> Mask:
+        """Which tokens may come next, [vocab_size] bool. The end-of-text tokens are among them once the answer may end.
+
+        Use it as ``logits[~mask] = -inf``. Some token is always allowed.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        if self._matcher.is_error():
+            raise EngineError(f"the grammar failed: {self._matcher.get_error()}")
+        allowed: Mask = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
+        return allowed
+
+    def accept(self, token: int) -> None:
+        """Go on with the token that was chosen. Raises EngineError when the mask did not allow it."""
+        if not self._matcher.consume_token(token):
+            raise EngineError(f"token {token} does not fit the grammar: {self._matcher.get_error()}")
+
+    @property
+    def finished(self) -> bool:
+        """The answer is complete and nothing but its end may follow."""
+        return bool(self._matcher.is_stopped())
+
+    @property
+    def accepting(self) -> bool:
+        """The answer could end here, and may go on."""
+        return bool(self._matcher.is_accepting())
+
+
+class _Vocabulary:
+    """The tokenizer as llguidance asks for it.
+
+    Built from tokenizer.json, llguidance would let text such as ``<tool_call>`` inside a grammar force that special
+    token, and then refuse it. Here text is always plain; a grammar that wants the token names its id.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = min(tokenizer.eos_ids, default=0)
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.control_ids)
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, special=False)
+
+
+class Grammars:
+    """Compiles grammars for one tokenizer and keeps the latest. Safe to call from many threads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._source = tokenizer
+        self._lock = threading.Lock()
+        self._tokenizer: llguidance.LLTokenizer | None = None  # built at the first use: it takes a second
+        self._compiled: OrderedDict[Grammar, llguidance.LLMatcher] = OrderedDict()
+
+    def matcher(self, grammar: Grammar, param: str = "response_format") -> Matcher:
+        """A fresh matcher at the start of the grammar.
+
+        Raises RequestError, which names ``param``, for a grammar that is malformed or asks for what is not supported.
+        """
+        with self._lock:
+            compiled = self._compiled.get(grammar)
+            if compiled is None:
+                compiled = self._compile(grammar, param)
+                self._compiled[grammar] = compiled
+                if len(self._compiled) > _KEPT:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar)
+            return Matcher(compiled.deep_copy(), self._source.vocab_size)
+
+    def _compile(self, grammar: Grammar, param: str) -> llguidance.LLMatcher:
+        if self._tokenizer is None:
+            wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._source))
+            self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=sorted(self._source.eos_ids) or None)
+        compiled = llguidance.LLMatcher(self._tokenizer, _internal(grammar, param), log_level=0)
+        compiled.compute_bitmask()  # what is too complex shows at the first mask, here and not in the engine's thread
+        if compiled.is_error():
+            raise RequestError(
+                f"this grammar cannot be used: {compiled.get_error()}",
+                param=param,
+                hint="see the list of supported JSON Schema keywords in the documentation of llguidance",
+            )
+        return compiled
+
+
+def _internal(grammar: Grammar, param: str) -> str:
+    """The grammar as llguidance takes it."""
+    if grammar.kind == "regex":
+        return llguidance.LLMatcher.grammar_from_regex(grammar.text)
+    if grammar.kind == "lark":
+        return llguidance.LLMatcher.grammar_from_lark(grammar.text)
+    schema: dict[str, object] = {"type": "object"}
+    if grammar.kind == "json_schema":
+        try:
+            read = json.loads(grammar.text)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"the schema is not JSON: {error}", param=param) from error
+        if not isinstance(read, dict):
+            raise RequestError("a JSON Schema is an object", param=param)
+        schema = read
+    return llguidance.LLMatcher.grammar_from_json_schema({**schema, "x-guidance": _JSON_OPTIONS})

@@ -64,6 +64,12 @@ def public(view: View) -> View:
     return view
 
 
+def needs_of(view: Callable[..., object]) -> tuple[str, ...] | None:
+    """Permissions of which the key must have one; empty: any key; None: no key at all."""
+    needs: tuple[str, ...] | None = getattr(view, _NEEDS, ())
+    return needs
+
+
 def install(
     app: Flask, keys: KeyRing, limiter: RateLimiter, port: PortKind, config: Config, meter: RequestMeter | None = None
 ) -> None:
@@ -92,7 +98,7 @@ def install(
         g.request_id = _request_id(request.headers.get("X-Request-ID"))
         log.request_id.set(g.request_id)
         g.connection = Connection.of(request.environ)
-        g.connection.limit_stalls(config.server.send_timeout_s)
+        g.connection.limit_stalls(config.server.receive_timeout_s)
         needs = _needs(app)
         if needs is None:
             count(f"address:{request.remote_addr}", PUBLIC_PER_MINUTE)
@@ -113,6 +119,7 @@ def install(
 
     @app.after_request
     def label(response: Response) -> Response:
+        g.connection.limit_stalls(config.server.send_timeout_s)
         response.headers["X-Request-ID"] = g.request_id
         rate: RateState | None = g.get("rate")
         if rate is not None:
@@ -124,11 +131,9 @@ def install(
 
 
 def _needs(app: Flask) -> tuple[str, ...] | None:
-    """Permissions of which the key must have one; empty: any key; None: no key at all."""
     if request.endpoint is None:
         return () if request.path.startswith("/v1/") else None
-    needs: tuple[str, ...] | None = getattr(app.view_functions[request.endpoint], _NEEDS, ())
-    return needs
+    return needs_of(app.view_functions[request.endpoint])
 
 
 def _request_id(sent: str | None) -> str:

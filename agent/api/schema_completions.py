@@ -33,7 +33,7 @@ def _is_ids(value: object) -> bool:
 
 
 def texts(least: int) -> Reader[tuple[Text, ...]]:
-    """A string, a list of strings, token ids, or a list of lists of token ids; strings of at least so many characters."""
+    """A string, strings, token ids, or lists of token ids; each string has at least ``least`` characters."""
     string, ids = schema.string(least), schema.array(_TOKEN_ID, 1)
     one: Reader[Text] = schema.either(
         "a string or a list of token ids", (schema.is_string, string), (schema.is_list, ids)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from agent.api.schema import Field, Json
 from agent.errors import MediaTypeError, RequestError, TooLargeError
@@ -33,7 +33,7 @@ def read_json(request: Request) -> Json:
     except RequestEntityTooLarge:
         limit = request.max_content_length
         raise TooLargeError("the body is larger than this device takes", hint=f"at most {limit} bytes") from None
-    except OSError as error:  # the client stalled or broke off in the middle of its own request
+    except (ClientDisconnected, OSError) as error:  # the client stalled or broke off in the middle of its own request
         raise RequestError("the body did not arrive whole") from error
     return parse_object(data)
 

@@ -1,0 +1,100 @@
+"""A completion's answer in OpenAI's shape, ``text_completion``, whole or chunk after chunk; and embeddings."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from agent.api.render import Choice, Head, Object, finite, usage_object
+from agent.engine.base import Delta, Embeddings, TokenLogprob, Usage
+
+
+def completion_object(head: Head, choices: Sequence[Choice], usage: Usage, *, logprobs: bool) -> Object:
+    """The whole answer."""
+    rendered: list[Object] = [
+        {
+            "index": index,
+            "text": choice.text,
+            "logprobs": _logprobs(choice.logprobs, 0) if logprobs else None,
+            "finish_reason": choice.finish or "stop",
+        }
+        for index, choice in enumerate(choices)
+    ]
+    return {**head.object("text_completion", rendered), "usage": usage_object(usage)}
+
+
+def likeliest(choices: Sequence[Choice], group: int, keep: int) -> list[Choice]:
+    """Of every ``group`` choices (those of one prompt), the ``keep`` with the highest mean log probability a token."""
+    if keep == group:
+        return list(choices)
+    kept: list[Choice] = []
+    for start in range(0, len(choices), group):
+        kept += sorted(choices[start : start + group], key=_mean_logprob, reverse=True)[:keep]
+    return kept
+
+
+def _mean_logprob(choice: Choice) -> float:
+    known = [token.logprob for token in choice.logprobs if token.logprob is not None]
+    return sum(known) / len(known) if known else float("-inf")
+
+
+class CompletionChunks:
+    """A completion's answer as it grows."""
+
+    def __init__(self, head: Head, *, logprobs: bool, usage: bool) -> None:
+        self._head, self._logprobs, self._usage = head, logprobs, usage
+        self._offsets: defaultdict[int, int] = defaultdict(int)  # by choice, characters of the tokens so far
+
+    def of(self, delta: Delta) -> Iterator[Object]:
+        """At most one chunk, and the usage after the last."""
+        if delta.text or delta.finish or (self._logprobs and delta.logprobs):
+            choice: Object = {
+                "index": delta.index,
+                "text": delta.text,
+                "logprobs": _logprobs(delta.logprobs, self._offsets[delta.index]) if self._logprobs else None,
+                "finish_reason": delta.finish,
+            }
+            self._offsets[delta.index] += sum(len(token.text) for token in delta.logprobs)
+            chunk = self._head.object("text_completion", (choice,))
+            if self._usage:
+                chunk["usage"] = None
+            yield chunk
+        if delta.usage is not None and self._usage:
+            yield {**self._head.object("text_completion", ()), "usage": usage_object(delta.usage)}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Object:
+    offsets: list[int] = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [None if token.logprob is None else finite(token.logprob) for token in tokens],
+        "top_logprobs": [_top(token) for token in tokens] if any(token.top for token in tokens) else None,
+        "text_offset": offsets,
+    }
+
+
+def _top(token: TokenLogprob) -> dict[str, float] | None:
+    if token.logprob is None:
+        return None
+    return {text: finite(logprob) for _, text, _, logprob in token.top}
+
+
+def embeddings_object(model: str, embeddings: Embeddings, *, as_base64: bool) -> Object:
+    """The vectors as lists of numbers, or as base64 of little-endian float32."""
+    vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(vector.tobytes()).decode("ascii") if as_base64 else vector.tolist(),
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": embeddings.tokens, "total_tokens": embeddings.tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}

@@ -1,0 +1,163 @@
+"""The tensors of an embedding model under one set of names, whatever its family calls them, their shapes checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from agent.engine.base import Floats
+from agent.engine.encoder_spec import EncoderSpec
+from agent.errors import ModelError
+
+
+class Tensors(Protocol):
+    """The part of a checkpoint that is needed here."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    def tensor(self, name: str) -> Floats:
+        """The tensor as float32. Raises ModelError where it is missing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """``x @ weight.T + bias``; weight is [out, in]."""
+
+    weight: Floats
+    bias: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Layer normalisation over the last axis; both are [hidden]."""
+
+    weight: Floats
+    bias: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderLayer:
+    """One layer; ``qkv`` gives queries, keys and values side by side, [3 * hidden, hidden]."""
+
+    qkv: Affine
+    out: Affine
+    attention_norm: Norm
+    up: Affine
+    gate: Affine | None
+    down: Affine
+    norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderWeights:
+    """All tensors, float32. ``added`` joins the tokens' embeddings: token type 0 and, where learned, positions."""
+
+    tokens: Floats  # [vocab_size, hidden]
+    added: Floats  # [context_length, hidden], or [1, hidden]: the same at each position
+    norm: Norm
+    layers: tuple[EncoderLayer, ...]
+
+    @staticmethod
+    def read(spec: EncoderSpec, tensors: Tensors) -> EncoderWeights:
+        """Raises ModelError for a tensor that is missing or of another shape than the spec says."""
+        return _READERS[spec.architecture](spec, tensors).read()
+
+
+class _BertReader:
+    prefix = "bert."  # of checkpoints that were saved together with a head
+    layer = "encoder.layer"
+    norm = "embeddings.LayerNorm"
+    out, attention_norm = "attention.output.dense", "attention.output.LayerNorm"
+    up, gate, down, layer_norm = "intermediate.dense", "", "output.dense", "output.LayerNorm"
+
+    def __init__(self, spec: EncoderSpec, tensors: Tensors) -> None:
+        self.spec, self.tensors = spec, tensors
+        self.start = self.prefix if f"{self.prefix}{self.norm}.weight" in tensors.shapes else ""
+
+    def read(self) -> EncoderWeights:
+        spec = self.spec
+        return EncoderWeights(
+            tokens=self.tensor("embeddings.word_embeddings.weight", spec.vocab_size, spec.hidden_size),
+            added=self.positions() + self.token_type(),
+            norm=self.norms(self.norm),
+            layers=tuple(self.read_layer(f"{self.layer}.{index}.") for index in range(spec.layers)),
+        )
+
+    def read_layer(self, at: str) -> EncoderLayer:
+        spec, hidden, inner = self.spec, self.spec.hidden_size, self.spec.intermediate_size
+        return EncoderLayer(
+            qkv=self.qkv(at),
+            out=self.affine(at + self.out, hidden, hidden, spec.attention_bias),
+            attention_norm=self.norms(at + self.attention_norm),
+            up=self.affine(at + self.up, inner, hidden, spec.mlp_bias),
+            gate=self.affine(at + self.gate, inner, hidden, spec.mlp_bias) if spec.gated else None,
+            down=self.affine(at + self.down, hidden, inner, spec.down_bias),
+            norm=self.norms(at + self.layer_norm),
+        )
+
+    def qkv(self, at: str) -> Affine:
+        hidden = self.spec.hidden_size
+        parts = [self.affine(f"{at}attention.self.{name}", hidden, hidden, True) for name in ("query", "key", "value")]
+        biases = [part.bias for part in parts if part.bias is not None]
+        return Affine(np.concatenate([part.weight for part in parts]), np.concatenate(biases))
+
+    def positions(self) -> Floats:
+        # The table may be longer than the context that sentence_bert_config.json allows.
+        table = self.tensor("embeddings.position_embeddings.weight", None, self.spec.hidden_size)
+        if len(table) < self.spec.context_length:
+            raise ModelError(f"{len(table)} positions in the checkpoint, {self.spec.context_length} in config.json")
+        return table[: self.spec.context_length]
+
+    def token_type(self) -> Floats:
+        if not self.spec.token_types:
+            return np.zeros((1, self.spec.hidden_size), np.float32)
+        name = "embeddings.token_type_embeddings.weight"
+        return self.tensor(name, self.spec.token_types, self.spec.hidden_size)[:1]
+
+    def affine(self, name: str, rows: int, columns: int, bias: bool) -> Affine:
+        return Affine(self.tensor(f"{name}.weight", rows, columns), self.tensor(f"{name}.bias", rows) if bias else None)
+
+    def norms(self, name: str) -> Norm:
+        hidden = self.spec.hidden_size
+        return Norm(self.tensor(f"{name}.weight", hidden), self.tensor(f"{name}.bias", hidden))
+
+    def tensor(self, name: str, *shape: int | None) -> Floats:
+        array = self.tensors.tensor(self.start + name)
+        fits = all(want in (None, have) for want, have in zip(shape, array.shape, strict=False))
+        if array.ndim != len(shape) or not fits:
+            raise ModelError(f"The tensor {name} has shape {list(array.shape)}, config.json asks for {list(shape)}")
+        return array
+
+
+class _NomicReader(_BertReader):
+    layer = "encoder.layers"
+    norm = "emb_ln"
+    out, attention_norm = "attn.out_proj", "norm1"
+    down, layer_norm = "mlp.fc2", "norm2"
+
+    def __init__(self, spec: EncoderSpec, tensors: Tensors) -> None:
+        super().__init__(spec, tensors)
+        self.up, self.gate = ("mlp.fc11", "mlp.fc12") if spec.gated else ("mlp.fc1", "")
+
+    def qkv(self, at: str) -> Affine:
+        hidden = self.spec.hidden_size
+        return self.affine(f"{at}attn.Wqkv", 3 * hidden, hidden, self.spec.attention_bias)
+
+    def positions(self) -> Floats:
+        return np.zeros((1, self.spec.hidden_size), np.float32)  # rotary: they enter in each layer instead
+
+
+_READERS = {"BertModel": _BertReader, "NomicBertModel": _NomicReader}
+
+
+def rotary(spec: EncoderSpec) -> tuple[Floats, Floats]:
+    """Cosines and sines, [context_length, head_size / 2] each: RoFormer (arXiv 2104.09864), halves not interleaved."""
+    assert spec.rope_theta is not None
+    frequencies = spec.rope_theta ** -(np.arange(0, spec.head_size, 2, dtype=np.float64) / spec.head_size)
+    angles = np.arange(spec.context_length)[:, None] * frequencies
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -37,7 +37,7 @@ from hal.base import HardwareError
 log = logging.getLogger(__name__)
 
 GRACE_S: Final = 3.0  # what running answers get to end by themselves when the device stops
-STOP_S: Final = 10.0  # after which a worker that still runs is killed
+STOP_S: Final = 10  # after which a worker that still runs is killed
 WORKER_SILENT_S: Final = 120  # a worker whose main loop stood still for this long is replaced
 CLUSTER_THREADS: Final = 16  # its own, so that streams on the inference port never keep the cluster waiting
 

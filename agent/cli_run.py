@@ -1,0 +1,66 @@
+"""``thox run``: check what can be checked, say who is there, and serve until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+
+from rich.console import Console
+from rich.text import Text
+
+from agent import log
+from agent.auth import KeyRing
+from agent.client import Client
+from agent.config import Config, make_state_dir
+from agent.identity import device_id
+from agent.server import Served, check_ports, serve
+from hal.boards import recognise
+
+
+def arguments(_parser: argparse.ArgumentParser) -> None:
+    """None: everything is configuration, so that a device starts the same way whoever starts it."""
+
+
+def call(_options: argparse.Namespace, config: Config) -> int:
+    log.setup(config.log.level, config.log.format)
+    check_ports(config)
+    state_dir = make_state_dir(config)
+    owner_key = KeyRing(state_dir).create_owner()
+    _greet(config, device_id(state_dir), owner_key)
+    serve(config, _build)
+    return 0
+
+
+def _build(config: Config) -> Served:
+    from agent.node import build  # here, in the worker: the master needs no inference runtime in its memory
+
+    return build(config)
+
+
+def _greet(config: Config, device: str, owner_key: str | None) -> None:
+    board = recognise() if config.hardware.mode == "auto" else None
+    inference = Client(config.server.bind, config.server.inference_port)
+    cluster = Client(config.server.bind, config.server.cluster_port)
+    rows = [
+        ("device", device),
+        (
+            "hardware",
+            board.name if board else "simulated: this machine is no Thox board, its watts and degrees are made up",
+        ),
+        ("inference", f"{inference.url}  (OpenAI's API)"),
+        ("cluster", cluster.url),
+        ("models", ", ".join(config.models.preload) or "none at start"),
+        ("state", str(config.state_dir)),
+    ]
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("Thox agent ", "bold"), version("thox-agent")))
+    for name, text in rows:
+        console.print(Text.assemble((f"  {name:<10}", "dim"), text))
+    if owner_key is None:
+        return
+    console.print(Text("\nThe owner's API key, shown this once:"))
+    console.print(Text(f"\n  {owner_key}\n", style="bold"))
+    console.print(Text("Try it:\n"))
+    body = f'{{"model": "{config.models.default}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    headers = f"-H 'Authorization: Bearer {owner_key}' -H 'Content-Type: application/json'"
+    console.print(Text(f"  curl {inference.url}/v1/chat/completions {headers} \\\n    -d '{body}'\n"))

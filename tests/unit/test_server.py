@@ -1,0 +1,257 @@
+"""The server around the node: two ports, one worker, and what happens when clients or the worker misbehave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from free_ports import two_free_ports
+
+FAKE_NODE = Path(__file__).parents[1] / "fakes" / "fake_node.py"
+
+
+def _until(what: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+class Running:
+    """The server process with a fake node in it."""
+
+    def __init__(self, state_dir: Path, **settings: str) -> None:
+        self.state_dir = state_dir
+        self.inference, self.cluster = two_free_ports()
+        variables = {
+            "THOX_STATE_DIR": str(state_dir),
+            "THOX_INFERENCE_PORT": str(self.inference),
+            "THOX_CLUSTER_PORT": str(self.cluster),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            **settings,
+        }
+        self.errors = (state_dir / "stderr").open("w+")
+        self.process = subprocess.Popen([sys.executable, str(FAKE_NODE)], env=variables, stderr=self.errors)
+        try:
+            _until(lambda: self._answers() or self.process.poll() is not None)
+            assert self.process.poll() is None, self.log()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.get(self.inference, "/"))
+        except OSError:
+            return False
+
+    def get(self, port: int, path: str, **headers: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        try:
+            connection.request("GET", path, headers=headers)
+            document: dict[str, Any] = json.loads(connection.getresponse().read())
+            return document
+        finally:
+            connection.close()
+
+    def raw(self, port: int, data: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(data)
+            parts = []
+            while part := client.recv(65536):
+                parts.append(part)
+            return b"".join(parts)
+
+    def trace(self) -> list[str]:
+        file = self.state_dir / "trace"
+        return [line.rpartition(" ")[0] for line in file.read_text().splitlines()] if file.exists() else []
+
+    def log(self) -> str:
+        self.errors.flush()
+        return (self.state_dir / "stderr").read_text()
+
+    def stop(self, sig: signal.Signals = signal.SIGTERM) -> float:
+        """Seconds until the process was gone; asserts that it ended well."""
+        began = time.monotonic()
+        self.process.send_signal(sig)
+        assert self.process.wait(20) == 0, self.log()
+        return time.monotonic() - began
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()  # the worker sees its master go, and goes, too
+            self.process.wait(10)
+        self.errors.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(
+        tmp_path_factory.mktemp("server"),
+        THOX_SERVER_SEND_TIMEOUT_S="1",
+        THOX_SERVER_RECEIVE_TIMEOUT_S="1",
+        THOX_SERVER_THREADS="4",
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:{other}\r\n",
+        "GET http://127.0.0.1:{other}/ HTTP/1.1\r\nHost: thox.local\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Host: b:{other}\r\nX-Forwarded-Port: {other}\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nServer-Port: {other}\r\nSERVER_PORT: {other}\r\nScript-Name: /x\r\n",
+        "GET / HTTP/1.0\r\n",
+    ],
+)
+def test_the_port_that_took_the_connection_chooses_the_app_whatever_the_headers_say(shared: Running, head: str) -> None:
+    for port, other, name in (
+        (shared.inference, shared.cluster, "inference"),
+        (shared.cluster, shared.inference, "cluster"),
+    ):
+        answer = shared.raw(port, (head.format(other=other) + "Connection: close\r\n\r\n").encode())
+        body = json.loads(answer.partition(b"\r\n\r\n")[2].split(b"\r\n")[1 if b"chunked" in answer else 0])
+        assert body["app"] == name and body["script"] == ""
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"not http at all\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"x" * 8000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: y\r\n" % i for i in range(200)) + b"\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: wrong\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nBad Header: y\r\n\r\n",
+    ],
+)
+def test_what_is_no_proper_request_gets_an_error_of_the_one_shape(shared: Running, request_bytes: bytes) -> None:
+    head, _, body = shared.raw(shared.inference, request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    error = json.loads(body)["error"]
+    assert error["code"] == 400 and error["type"] == "invalid_request_error" and error["message"]
+
+
+def test_no_control_socket_is_opened(shared: Running) -> None:
+    listening = {
+        fields[6]
+        for line in Path("/proc/net/unix").read_text().splitlines()[1:]
+        if (fields := line.split())[3] == "00010000"
+    }
+    workers = Path(f"/proc/{shared.process.pid}/task/{shared.process.pid}/children").read_text().split()
+    assert len(workers) == 1
+    for pid in [str(shared.process.pid), *workers]:
+        links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        sockets = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+        assert sockets and not sockets & listening
+
+
+def test_a_client_that_never_reads_is_cut_off_and_its_thread_is_free_again(shared: Running) -> None:
+    before = shared.trace().count("stream ended")
+    with socket.create_connection(("127.0.0.1", shared.inference)) as client:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        _until(lambda: shared.trace().count("stream ended") == before + 1)
+    assert "Traceback" not in shared.log()
+
+
+def test_a_client_that_stops_in_the_middle_of_its_headers_is_cut_off(shared: Running) -> None:
+    with socket.create_connection(("127.0.0.1", shared.inference), timeout=15) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: ")
+        assert client.recv(1) == b""
+    assert "Traceback" not in shared.log()
+
+
+def test_streams_on_every_inference_thread_do_not_keep_the_cluster_waiting(own: Running) -> None:
+    streams = []
+    for _ in range(70):
+        client = socket.create_connection(("127.0.0.1", own.inference), timeout=15)
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        streams.append(client)
+    try:
+        assert own.get(own.cluster, "/")["app"] == "cluster"
+    finally:
+        for client in streams:
+            client.close()
+
+
+def test_sigterm_lets_an_answer_end_and_stops_within_seconds_though_an_idle_client_stays(own: Running) -> None:
+    with socket.create_connection(("127.0.0.1", own.inference), timeout=15) as client:
+        client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", own.cluster)):
+            _until(lambda: own.get(own.cluster, "/")["app"] == "cluster")
+            assert own.stop(signal.SIGTERM) < 9
+        assert b'"app": "inference"' in client.recv(65536)
+    assert own.trace() == ["start", "close"]
+    for port in (own.inference, own.cluster):
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_stop_the_server_as_well(tmp_path: Path, sig: signal.Signals) -> None:
+    running = Running(tmp_path)
+    try:
+        os.kill(running.get(running.inference, "/")["pid"], signal.SIGINT)  # the terminal sends it to both
+        assert running.stop(sig) < 5
+        assert running.trace() == ["start", "close"]
+    finally:
+        running.kill()
+
+
+def test_a_worker_that_is_killed_is_replaced_and_no_client_is_refused_meanwhile(own: Running) -> None:
+    first = own.get(own.inference, "/")["pid"]
+    os.kill(first, signal.SIGKILL)
+    seen: set[int] = set()
+    deadline = time.monotonic() + 15
+    while not seen - {first} and time.monotonic() < deadline:
+        try:
+            seen.add(own.get(own.inference, "/")["pid"])
+        except (ConnectionResetError, http.client.RemoteDisconnected):
+            continue  # it was in the hands of the worker that died
+    assert len(seen - {first}) == 1
+    assert own.trace() == ["start", "start"]
+    own.stop()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_else(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environ = {"THOX_STATE_DIR": str(tmp_path), "THOX_CLUSTER_PORT": str(port)}
+        environ["THOX_INFERENCE_PORT"] = str(two_free_ports()[0])
+        done = subprocess.run(
+            [sys.executable, "-m", "agent", "run"],
+            env=environ,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert f"Port {port} on 127.0.0.1 cannot be used" in done.stderr and "THOX_CLUSTER_PORT" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "keys.json").exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +90,16 @@ class RandomCheckpoint:
         with torch.no_grad():
             rows: torch.Tensor = self.model(torch.tensor([tokens])).logits[0]
         return rows.float().numpy()
+
+    def on(self, weights: Mapping[str, Floats]) -> RandomCheckpoint:
+        """The same model with other values in some of its tensors."""
+        import torch
+
+        changed = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, value in weights.items():
+                changed.get_parameter(name).copy_(torch.from_numpy(value))
+        return RandomCheckpoint(self.name, self.folder, changed)
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
         """The oracle's likeliest continuation."""

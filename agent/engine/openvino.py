@@ -1,0 +1,140 @@
+"""Decoder stages on the CPU with OpenVINO: the embedded form on x86_64."""
+
+from __future__ import annotations
+
+import agent.quiet  # noqa: F401  before openvino, which phones home without it
+
+# isort: split
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import op
+
+from agent.engine.base import Batch, Floats, Tokens
+from agent.engine.decoder import DecoderSpec
+from agent.engine.openvino_graph import (
+    BEGINS,
+    HIDDEN,
+    KEYS,
+    LONGEST,
+    PAGE_BEGINS,
+    PAGES,
+    PAST,
+    POSITIONS,
+    ROWS,
+    TOKENS,
+    VALUES,
+    build_graph,
+)
+from agent.engine.weights_packed import Weights
+from agent.errors import EngineError, ModelError
+
+PAGE_TOKENS = 32  # the CPU plugin's paged attention knows pages of this size alone
+
+_VERSION = "2026.4.1"
+_HEAD_SIZES = range(32, 257)
+
+
+def check_runtime() -> None:
+    """Raise EngineError unless the installed OpenVINO has the paged attention that the graphs are written for."""
+    found = ov.get_version()
+    if not found.startswith(_VERSION) or not hasattr(op, "_PagedAttentionExtension"):
+        raise EngineError(
+            f"OpenVINO {_VERSION} is needed, not {found}: its paged attention is not a public part of it",
+            hint=f"pip install openvino=={_VERSION}",
+        )
+
+
+class OpenVinoStage:
+    """A Stage: some layers of a decoder as one compiled graph, and ``pages`` pages of key-value cache for them.
+
+    Raises ModelError for a decoder it cannot compute, EngineError when OpenVINO refuses the graph or a step.
+    """
+
+    def __init__(
+        self, spec: DecoderSpec, layers: range, weights: Weights, *, pages: int, exact: bool, threads: int
+    ) -> None:
+        """``exact``: float32 throughout; else OpenVINO's own choice and an 8-bit cache. ``threads`` 0: all cores."""
+        check_runtime()
+        if spec.head_dim not in _HEAD_SIZES:
+            raise ModelError(f"head_dim {spec.head_dim} is not within 32 to 256")
+        self._weights = weights
+        self._first = layers.start == 0
+        self._last = layers.stop == spec.layers
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            properties["INFERENCE_NUM_THREADS"] = threads
+        if exact:
+            properties |= {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "KV_CACHE_PRECISION": "f32",
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # activations stay as they are
+            }
+        try:
+            compiled = ov.Core().compile_model(build_graph(spec, layers, weights), "CPU", properties)
+            self._request = compiled.create_infer_request()
+            for port in compiled.inputs:
+                name = port.any_name
+                if name.startswith((KEYS, VALUES)):
+                    sizes = [size.get_length() for size in list(port.partial_shape)[1:]]
+                    self._request.set_tensor(name, ov.Tensor(port.element_type, ov.Shape([pages, *sizes])))
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the model: {error}") from error
+        weights.drop_pages()  # the plugin has laid out its own copy of every matrix but the embedding
+        self._page_lists: dict[int, tuple[tuple[int, ...], NDArray[np.int32]]] = {}
+
+    def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats:
+        chunks = batch.chunks
+        lengths = [len(chunk.tokens) for chunk in chunks]
+        past = np.array([chunk.start for chunk in chunks], np.int32)
+        begins = np.zeros(len(chunks) + 1, np.int32)
+        np.cumsum(lengths, out=begins[1:])
+        pages = [self._page_list(chunk.slot, held) for chunk, held in zip(chunks, batch.pages, strict=True)]
+        page_begins = np.zeros(len(chunks) + 1, np.int32)
+        np.cumsum([len(held) for held in pages], out=page_begins[1:])
+        positions = np.arange(begins[-1], dtype=np.int64) + np.repeat(past - begins[:-1], lengths)
+        values: dict[str, Any] = {
+            TOKENS if self._first else HIDDEN: inputs,
+            POSITIONS: positions,
+            PAST: past,
+            BEGINS: begins,
+            PAGES: np.concatenate(pages),
+            PAGE_BEGINS: page_begins,
+            LONGEST: np.array(int((past + lengths).max()), np.int32),
+        }
+        if self._last:
+            values[ROWS] = wanted_rows(batch)
+        try:
+            for name, value in values.items():
+                self._request.set_tensor(name, ov.Tensor(value))
+            self._request.infer()
+            result: Floats = self._request.get_output_tensor(0).data
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed in a step: {error}") from error
+        return result
+
+    def close(self) -> None:
+        """Free graph and cache. The stage must not run any more."""
+        del self._request
+
+    def _page_list(self, slot: int, pages: tuple[int, ...]) -> NDArray[np.int32]:
+        """The pages as an array, kept from step to step: it changes once in PAGE_TOKENS tokens."""
+        kept = self._page_lists.get(slot)
+        if kept is None or kept[0] is not pages:
+            kept = self._page_lists[slot] = (pages, np.array(pages, np.int32))
+        return kept[1]
+
+
+def wanted_rows(batch: Batch) -> NDArray[np.int64]:
+    """Indices of the tokens of a batch after which logits are wanted."""
+    rows: list[int] = []
+    end = 0
+    for chunk in batch.chunks:
+        start, end = end, end + len(chunk.tokens)
+        if chunk.logits == "last":
+            rows.append(end - 1)
+        elif chunk.logits == "all":
+            rows.extend(range(start, end))
+    return np.array(rows, np.int64)

@@ -1,0 +1,91 @@
+"""Weights in few bits: int8 with a scale for each output, int4 with a scale for each group of inputs. Pure.
+
+All symmetric, so a weight is value * scale. One layout serves every form of the engine:
+
+* int8: values int8 [outputs, inputs], scales float16 [outputs, 1].
+* int4: values uint8 [outputs, inputs / 2]: two's-complement nibbles, the even input in the low half, rows contiguous;
+  scales float16 [outputs, inputs / group]. OpenVINO takes it as i4 [outputs, groups, group]; ONNX Runtime's
+  MatMulNBits counts from zero point 8, which is each nibble ^ 8 (each byte ^ 0x88), [outputs, groups, group / 2].
+
+In int4 formats the embedding and the head stay int8, as NNCF does: every token passes through them, the head's
+error goes straight to the logits, and they are a small part of what a decode step reads in all but tiny models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engine.base import Floats
+from agent.engine.decoder import EMBEDDING, HEAD
+
+Quantisation = Literal["float", "int8", "int4", "int4-g32"]
+
+_SMALLEST_SCALE = 2.0**-24  # float16's smallest number above zero: all-zero groups get it, and their values are zero
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one matrix is stored; ``group`` inputs share a scale."""
+
+    bits: Literal[4, 8]
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """One weight matrix, [outputs, inputs], in the layout above."""
+
+    shape: tuple[int, int]
+    format: Format
+    values: NDArray[Any]  # int8 [outputs, inputs] or uint8 [outputs, inputs / 2]
+    scales: NDArray[np.float16]  # [outputs, inputs / group]
+
+
+def choose_format(quantisation: Quantisation, name: str, shape: tuple[int, int]) -> Format | None:
+    """The format of a matrix, None for float. Inputs that make no whole groups fall back to 32, then to int8."""
+    if quantisation == "float":
+        return None
+    inputs = shape[1]
+    whole = Format(8, inputs)
+    if quantisation == "int8" or name in (EMBEDDING, HEAD):
+        return whole
+    groups = (128, 32) if quantisation == "int4" else (32,)
+    return next((Format(4, group) for group in groups if inputs % group == 0), whole)
+
+
+def value_layout(format: Format, shape: tuple[int, int]) -> tuple[type[np.int8] | type[np.uint8], tuple[int, int]]:
+    """Type and shape of a packed matrix's values."""
+    outputs, inputs = shape
+    return (np.int8, (outputs, inputs)) if format.bits == 8 else (np.uint8, (outputs, inputs // 2))
+
+
+def quantise(rows: Floats, format: Format, values: NDArray[Any], scales: NDArray[np.float16]) -> None:
+    """Pack some rows of a matrix, [rows, inputs], into their places in ``values`` and ``scales``. Overwrites ``rows``.
+
+    The scale is rounded to float16 first and the values are fitted to the rounded one. Int4 reaches from -8 to 7: the
+    scale takes the sign that puts the largest weight of the group at -8, as llama.cpp's Q4_0 does. Weights that are not
+    finite give scales that are not.
+    """
+    count, inputs = rows.shape
+    groups = rows.reshape(count, inputs // format.group, format.group)
+    high, low = groups.max(axis=2), groups.min(axis=2)
+    exact = np.maximum(high, -low) / 127 if format.bits == 8 else np.where(high > -low, high, low) / -8
+    exact = np.where(np.abs(exact) < _SMALLEST_SCALE, _SMALLEST_SCALE, exact)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scales[...] = exact
+        # In place: new arrays of this size would cost more in page faults than the arithmetic.
+        groups *= (1 / scales.astype(np.float32))[..., None]
+        np.rint(groups, out=groups)
+        if format.bits == 8:
+            np.clip(rows, -127, 127, out=rows)
+            values[...] = rows
+            return
+        np.clip(rows, -8, 7, out=rows)
+        nibbles = rows.astype(np.int8).view(np.uint8)
+    odd = nibbles[:, 1::2] << 4
+    np.bitwise_and(nibbles[:, 0::2], 0xF, out=values)
+    values |= odd

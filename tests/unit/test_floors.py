@@ -32,7 +32,7 @@ FLOORS: dict[str, int] = {
     "agent.models.checkpoint": 3,
     "agent.models.options": 3,
     "agent.models.store": 3,
-    "agent.models.pull": 3,
+    "agent.models.pull": 3,  # and pull_registry
     "agent.auth": 3,
     "agent.identity": 3,
     "agent.ratelimit": 3,

@@ -91,7 +91,8 @@ class GraphBuilder:
         graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, self._initialisers)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR)
-        return Session(model.SerializeToString(), self._lent, threads)
+        lent, self._lent = self._lent, {}
+        return Session(model.SerializeToString(), lent, threads)
 
 
 class Session:
@@ -103,9 +104,10 @@ class Session:
         options.inter_op_num_threads = 1
         # Two sessions that spin for work starve each other: decoding halves.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._lent = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in lent.items()}
-        self._arrays = lent  # the OrtValues point into these
-        options.add_external_initializers(list(self._lent), list(self._lent.values()))
+        # An OrtValue holds its array, and the session the OrtValue: until it has laid out a copy of its own, as it does
+        # with nearly every matrix, so nothing here must hold them as well.
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in lent.values()]
+        options.add_external_initializers(list(lent), values)
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except _REFUSALS as error:

@@ -116,6 +116,8 @@ def _map_file(path: Path) -> dict[str, _Tensor]:
     tensors: dict[str, _Tensor] = {}
     for name, entry in header.items():
         kind, shape = entry["dtype"], tuple(entry["shape"])
+        if kind == "I64":
+            continue  # a buffer that was saved along, BERT's position_ids for one: no weight
         if kind not in _TYPES:
             raise ModelError(
                 f"{name} is of type {kind}", hint="the engine reads BF16, F16 and F32 and compresses them by itself"

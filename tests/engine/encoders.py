@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from agent.engine.base import Floats
 from agent.engine.encoder import EncoderForm
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
 from agent.engine.onnx_encoder import OnnxEncoder
+from agent.engine.weights import Checkpoint
 
 if TYPE_CHECKING:
     import torch
-
-    from agent.engine.encoder_weights import Tensors
-
 FORMS: dict[str, Callable[..., EncoderForm]] = {"onnx": OnnxEncoder}
 if platform.machine() == "x86_64":
     from agent.engine.openvino_encoder import OpenVinoEncoder
@@ -124,27 +121,11 @@ def nomic() -> tuple[Path, Oracle]:
     return folder, Oracle(model)
 
 
-def tensors(folder: Path) -> Tensors:
-    return _Safetensors(folder)
-
-
-class _Safetensors:
-    def __init__(self, folder: Path) -> None:
-        self._tensors = load_file(folder / "model.safetensors")
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: array.shape for name, array in self._tensors.items()}
-
-    def tensor(self, name: str) -> Floats:
-        return self._tensors[name]
-
-
 @functools.cache
 def form(name: str, folder: Path) -> EncoderForm:
     """One form of the model in a folder, compiled once in a test run."""
     spec = EncoderSpec.from_folder(folder)
-    return FORMS[name](spec, EncoderWeights.read(spec, tensors(folder)), threads=2)
+    return FORMS[name](spec, EncoderWeights.read(spec, Checkpoint.open(folder)), threads=2)
 
 
 _scratch: list[tempfile.TemporaryDirectory[str]] = []

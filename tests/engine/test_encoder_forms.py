@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from encoders import FORMS, form, minilm_folder, minilm_oracle, nomic, tensors
+from encoders import FORMS, form, minilm_folder, minilm_oracle, nomic
 
 from agent.engine.base import EmbedRequest, Floats
 from agent.engine.encoder import EncoderEngine
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
 from agent.engine.tokenizer import Tokenizer
+from agent.engine.weights import Checkpoint
 from agent.errors import EngineError, ModelError
 
 TEXTS = (
@@ -71,7 +72,7 @@ def test_hidden_states_of_a_nomic_bert_equal_those_of_transformers_from_one_toke
 def test_a_closed_form_says_so(name: str) -> None:
     folder, _ = nomic()
     spec = EncoderSpec.from_folder(folder)
-    closed = FORMS[name](spec, EncoderWeights.read(spec, tensors(folder)))
+    closed = FORMS[name](spec, EncoderWeights.read(spec, Checkpoint.open(folder)))
     closed.close()
     closed.close()
     with pytest.raises(EngineError, match="closed"):
@@ -82,7 +83,7 @@ class Without:
     """A checkpoint in which one tensor is missing, or cut."""
 
     def __init__(self, name: str, *, cut: bool) -> None:
-        self._tensors, self._name, self._cut = tensors(nomic()[0]), name, cut
+        self._tensors, self._name, self._cut = Checkpoint.open(nomic()[0]), name, cut
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

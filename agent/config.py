@@ -38,7 +38,7 @@ class ServerConfig:
     bind: str = "127.0.0.1"  # THOX_BIND; 0.0.0.0 serves the LAN
     inference_port: int = 8080  # THOX_INFERENCE_PORT
     cluster_port: int = 5381  # THOX_CLUSTER_PORT
-    threads: int = 64  # each open stream holds one
+    threads: int = 128  # each request in progress holds one: more than engine.slots and engine.waiting together
     max_body_bytes: int = 16 * 1024 * 1024
     send_timeout_s: float = 20.0  # a client that reads nothing for this long is cut off
     receive_timeout_s: float = 20.0  # so is one that stops in the middle of its request

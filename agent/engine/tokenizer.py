@@ -200,6 +200,10 @@ class Tokenizer:
             found = self._bytes[id] = self._read_bytes(id)
         return found
 
+    def added_id(self, text: str) -> int | None:
+        """The id of an added token, special or not; None when the text is no token of its own."""
+        return self._added_ids.get(text)
+
     def is_special(self, id: int) -> bool:
         """Whether a reader never sees the token."""
         return id in self._hidden

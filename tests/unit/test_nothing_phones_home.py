@@ -1,4 +1,4 @@
-"""Nothing leaves the device that its owner did not send: it starts, loads and answers, and tries no connection at all."""
+"""Nothing leaves the device that its owner did not send: start, load and answer try no connection of their own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""The thox command: keys and settings without a device, and the rest against a real one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from free_ports import two_free_ports
+from real_device import Device
+
+from agent.auth import PERMISSIONS, KeyRing
+from agent.cli import main
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device of its own for commands in this process; no port of it is open."""
+    inference, cluster = two_free_ports()
+    monkeypatch.setenv("THOX_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("THOX_INFERENCE_PORT", str(inference))
+    monkeypatch.setenv("THOX_CLUSTER_PORT", str(cluster))
+    return tmp_path / "state"
+
+
+def test_a_quiet_key_create_prints_the_key_and_nothing_else(state_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "create", "ci", "--permissions", ",".join(PERMISSIONS), "--quiet"]) == 0
+    out, err = capfd.readouterr()
+    assert re.fullmatch(r"thox_[A-Za-z0-9_-]{43}\n", out) and err == ""
+    assert KeyRing(state_dir).verify(out.strip()).permissions == frozenset(PERMISSIONS)
+
+
+def test_a_key_is_listed_without_its_text_and_gone_when_revoked(
+    state_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["key", "create", "guest", "--expires", "30d", "--limit-inference", "5"]) == 0
+    text = re.findall(r"thox_[A-Za-z0-9_-]{43}", capfd.readouterr().out)[0]
+    key = KeyRing(state_dir).verify(text)
+    assert key.expires_at is not None and key.expires_at - key.created_at == pytest.approx(30 * 86400, abs=5)
+    assert (key.inference_per_minute, key.cluster_per_minute) == (5, None)
+    assert main(["key", "list"]) == 0
+    out = capfd.readouterr().out
+    assert "guest" in out and text not in out
+    assert main(["key", "revoke", "guest"]) == 0
+    assert KeyRing(state_dir).keys() == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["key", "create", "x", "--permissions", "root"], "Unknown permission 'root'"),
+        (["key", "create", "x", "--permissions", ""], "needs a permission"),
+        (["key", "revoke", "nobody"], "no key named 'nobody'"),
+        (["models", "list"], "Nothing answers at"),
+        (["status"], "does not answer"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_standard_error_with_status_1(
+    state_dir: Path, arguments: list[str], complaint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    assert complaint in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["key"], ["key", "create", "x", "--expires", "soon"]])
+def test_a_command_that_does_not_exist_ends_with_status_2(state_dir: Path, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+
+
+def test_config_prints_every_setting_with_where_it_came_from(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state_dir.mkdir()
+    (state_dir / "config.toml").write_text("[server]\nthreads = 9\n")
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["config"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert any(re.search(r"server\.threads\s+9\s+.*config\.toml", line) for line in lines)
+    assert any(re.search(r"server\.cluster_port\s+\d+\s+THOX_CLUSTER_PORT", line) for line in lines)
+    assert any(re.search(r"engine\.slots\s+16\s+default", line) for line in lines)
+
+
+def test_an_unknown_variable_is_an_error_for_every_command(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("THOX_STATE_DIRR", "x")
+    assert main(["config"]) == 1
+    assert "THOX_STATE_DIRR" in capfd.readouterr().err
+
+
+def test_the_first_start_says_what_is_there_and_shows_a_key_that_works(device: Device) -> None:
+    said = device.log()
+    assert "simulated" in said and device.inference in said and device.cluster in said and "curl " in said
+    key = re.findall(r"thox_[A-Za-z0-9_-]{43}", said)[0]
+    assert KeyRing(device.state_dir).verify(key).name == "owner"
+
+
+def test_status_shows_both_ports(device: Device) -> None:
+    done = device.thox("status")
+    assert done.returncode == 0, done.stderr
+    assert device.inference in done.stdout and device.cluster in done.stdout and "thox-nano" in done.stdout
+
+
+def test_chat_answers_every_line_and_remembers_the_conversation(device: Device) -> None:
+    done = device.thox("chat", stdin="Hello!\n/new\nWhat are you?\n/exit\nnever asked\n")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 2 and done.stdout.strip()
+
+
+def test_the_command_line_keeps_a_key_for_itself_and_replaces_a_revoked_one(device: Device) -> None:
+    assert device.thox("models").returncode == 0
+    file = device.state_dir / "cli.key"
+    first = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert device.thox("key", "revoke", "cli").returncode == 0
+    assert device.thox("models").returncode == 0
+    assert file.read_text() != first
+    assert "thox-nano" in device.thox("models", "list", "--key", device.key).stdout
+
+
+def test_a_wrong_key_is_said_and_not_replaced(device: Device) -> None:
+    done = device.thox("models", "--key", "thox_" + "a" * 43)
+    assert done.returncode == 1 and "Invalid API key" in done.stderr

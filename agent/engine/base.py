@@ -269,6 +269,7 @@ class Batch:
     chunks: tuple[Chunk, ...]
     pages: tuple[tuple[int, ...], ...]
     page_tokens: int
+    copies: tuple[tuple[int, int, int], ...] = ()  # from page, to page, tokens: what a stage copies in its cache first
 
 
 class Stage(Protocol):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import agent.quiet  # noqa: F401  before openvino, which phones home without it
 
 # isort: split
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import op
 
-from agent.engine.base import Batch, Floats, Tokens
+from agent.engine.base import Batch, Floats, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.openvino_graph import (
     BEGINS,
@@ -28,6 +31,10 @@ from agent.engine.openvino_graph import (
     VALUES,
     build_graph,
 )
+from agent.engine.pages import PageTable
+from agent.engine.quantise import Quantisation
+from agent.engine.staged import StagedRunner
+from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError
 
@@ -125,6 +132,35 @@ class OpenVinoStage:
         if kept is None or kept[0] is not pages:
             kept = self._page_lists[slot] = (pages, np.array(pages, np.int32))
         return kept[1]
+
+
+def open_openvino(
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    quantisation: Quantisation,
+    *,
+    cuts: Sequence[range] | None = None,
+    slots: int,
+    context_length: int,
+    cache_tokens: int,
+    threads: int,
+    cache: Path | None,
+) -> StagedRunner:
+    """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
+
+    ``cache_tokens``: how many tokens the key-value cache holds over all slots. ``threads`` 0: OpenVINO's choice, the
+    physical cores. ``cache``: a folder of this model's own for its packed weights. Raises ModelError, NoRoomError and
+    EngineError as Weights and OpenVinoStage do.
+    """
+    pages = -(-cache_tokens // PAGE_TOKENS)
+    stages: list[Stage] = []
+    for layers in cuts or [range(spec.layers)]:
+        packers = threads or os.cpu_count() or 1
+        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
+        exact = quantisation == "float"
+        stages.append(OpenVinoStage(spec, layers, weights, pages=pages, exact=exact, threads=threads))
+    table = PageTable(pages, PAGE_TOKENS, slots)
+    return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)
 
 
 def wanted_rows(batch: Batch) -> NDArray[np.int64]:

@@ -118,9 +118,8 @@ def _build(path: Path, checkpoint: Checkpoint, layout: Layout, pool: ThreadPoolE
                 data.flush()
                 os.fsync(file.fileno())
                 part.replace(path)
-            except BaseException:
-                part.unlink()
-                raise
+            finally:
+                part.unlink(missing_ok=True)  # still there when something failed
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoRoomError(

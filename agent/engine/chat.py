@@ -48,7 +48,9 @@ class ChatTemplate:
         self.reasoning = reasoning.recognise(whole) or next(
             (form for form in reasoning.FORMATS if tokenizer.added_id(form.close) is not None), None
         )
-        self._nine_letters = "!= 9" in whole  # Mistral's templates refuse other ids of calls
+        self._nine_letters = any(
+            test in whole for test in ("!= 9", "< 9")
+        )  # Mistral's templates refuse other ids of calls
 
     @classmethod
     def load(cls, folder: Path, tokenizer: Tokenizer) -> ChatTemplate:
@@ -92,9 +94,10 @@ class ChatTemplate:
             raise RequestError("this model has no known way to call tools", param="tool_choice")
         return tool_formats.call_grammar(chat, self.tools, self._tokenizer.added_id)
 
-    def parser(self, chat: Chat, prompt: Sequence[int] = (), *, constrained: bool = False) -> OutputParser:
-        """What takes the answer apart. ``prompt`` is what ``encode`` gave: it may end within a reasoning span.
+    def parser(self, chat: Chat, prompt: Sequence[int] | None = None, *, constrained: bool = False) -> OutputParser:
+        """What takes the answer apart.
 
+        ``prompt`` is what ``encode`` gave: it may end within a reasoning span. Without it, it is written once more.
         ``constrained``: the request has a grammar of its own, so the answer is content and nothing else.
         """
         if constrained:
@@ -106,16 +109,13 @@ class ChatTemplate:
             tool_formats.tool_names(chat.tools),
             parallel=chat.parallel_tool_calls,
             reasoning=None if forced else self.reasoning,
-            opened=self._opened(prompt),
+            opened=not forced and self.reasoning is not None and self._opens(chat, prompt, self.reasoning),
         )
 
-    def _opened(self, prompt: Sequence[int]) -> bool:
-        if self.reasoning is None:
-            return False
-        tail = self._tokenizer.decode(prompt[-_TAIL:])
-        return tail.rfind(self.reasoning.open) > tail.rfind(self.reasoning.close) and tail.rstrip().endswith(
-            self.reasoning.open
-        )
+    def _opens(self, chat: Chat, prompt: Sequence[int] | None, form: reasoning.ReasoningFormat) -> bool:
+        """Whether the prompt ends with the mark that opens a span, and white space at most."""
+        tail = (self.encode(chat) if prompt is None else prompt)[-_TAIL:]
+        return self._tokenizer.decode(tail).rstrip().endswith(form.open)
 
     def _render(self, template: jinja2.Template, variables: Mapping[str, object]) -> str:
         try:

@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 
 from agent.engine.base import Grammar
 from agent.engine.tokenizer import Tokenizer
+from agent.engine.tool_formats import JSON_OPTIONS
 from agent.errors import EngineError, RequestError
 
 Mask = NDArray[np.bool_]  # [vocab_size]; True: the token may come next
 
 _KEPT = 64  # compiled grammars
-# White space between the parts of JSON. Without a bound, a small model can go on with blanks for ever.
-_JSON_OPTIONS: dict[str, object] = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]{0,24}"}
+_FIELDS = {
+    "json_object": "response_format",
+    "json_schema": "response_format",
+    "regex": "guided_regex",
+    "lark": "grammar",
+}
 
 
 class Matcher:
@@ -82,11 +87,13 @@ class Grammars:
         self._tokenizer: llguidance.LLTokenizer | None = None  # built at the first use: it takes a second
         self._compiled: OrderedDict[Grammar, llguidance.LLMatcher] = OrderedDict()
 
-    def matcher(self, grammar: Grammar, param: str = "response_format") -> Matcher:
+    def matcher(self, grammar: Grammar, param: str | None = None) -> Matcher:
         """A fresh matcher at the start of the grammar.
 
-        Raises RequestError, which names ``param``, for a grammar that is malformed or asks for what is not supported.
+        Raises RequestError for a grammar that is malformed or asks for what is not supported. It names ``param``, by
+        default the field of a request that such a grammar comes from; pass ``tools`` for one made of tools.
         """
+        param = param or _FIELDS[grammar.kind]
         with self._lock:
             compiled = self._compiled.get(grammar)
             if compiled is None:
@@ -127,4 +134,4 @@ def _internal(grammar: Grammar, param: str) -> str:
         if not isinstance(read, dict):
             raise RequestError("a JSON Schema is an object", param=param)
         schema = read
-    return llguidance.LLMatcher.grammar_from_json_schema({**schema, "x-guidance": _JSON_OPTIONS})
+    return llguidance.LLMatcher.grammar_from_json_schema({**schema, "x-guidance": JSON_OPTIONS})

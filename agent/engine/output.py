@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from agent.engine.base import ToolCallDelta
-from agent.engine.reasoning import Content, Reasoning, ReasoningFormat, ReasoningParser
+from agent.engine.output_piece import Piece
+from agent.engine.reasoning import ReasoningFormat, ReasoningParser
 from agent.engine.tool_calls import ToolCallParser
 from agent.engine.tool_formats import ToolFormat
-
-Piece = Content | Reasoning | ToolCallDelta
 
 
 class OutputParser:
@@ -33,17 +31,17 @@ class OutputParser:
 
     def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain now."""
-        return self._calls(self._reasoning.feed(text) if self._reasoning else [Content(text)] if text else [])
+        return self._calls(self._reasoning.feed(text) if self._reasoning else [Piece(text)] if text else [])
 
     def end(self) -> list[Piece]:
         """The rest, when the answer is over."""
         pieces = self._calls(self._reasoning.end() if self._reasoning else [])
-        return pieces + (list(self._tools.end()) if self._tools else [])
+        return pieces + (self._tools.end() if self._tools else [])
 
     @property
     def saw_tool_call(self) -> bool:
-        """At least one call was found: the answer's finish reason is ``tool_calls``."""
-        return self._tools is not None and self._tools.count > 0
+        """A call was found: an answer that ends by itself has the finish reason ``tool_calls``."""
+        return self._tools is not None and self._tools.found
 
     @property
     def reasoning(self) -> bool:
@@ -55,10 +53,10 @@ class OutputParser:
         """Nothing that follows will be given: the one call that was allowed is complete. The engine may stop here."""
         return self._tools is not None and self._tools.over
 
-    def _calls(self, pieces: Iterable[Content | Reasoning]) -> list[Piece]:
+    def _calls(self, pieces: Iterable[Piece]) -> list[Piece]:
         found: list[Piece] = []
         for piece in pieces:
-            if self._tools is not None and isinstance(piece, Content):
+            if self._tools is not None and piece.text:
                 found += self._tools.feed(piece.text)
             else:
                 found.append(piece)

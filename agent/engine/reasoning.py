@@ -4,19 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A piece of the answer itself."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reasoning:
-    """A piece of what the model thought before it."""
-
-    text: str
+from agent.engine.output_piece import Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +48,26 @@ class ReasoningParser:
         """Whether the text at hand is reasoning."""
         return self._state == "span" or (self._state == "start" and self._opened)
 
-    def feed(self, text: str) -> list[Content | Reasoning]:
+    def feed(self, text: str) -> list[Piece]:
         """The pieces that are certain."""
-        pieces: list[Content | Reasoning] = []
+        pieces: list[Piece] = []
         self._held += text
         while self._held and self._step(pieces):
             pass
         return pieces
 
-    def end(self) -> list[Content | Reasoning]:
+    def end(self) -> list[Piece]:
         """The rest, when the answer is over."""
         rest, self._held = self._held, ""
         if self._state == "gap" or (self._state in ("start", "span") and self.inside and not rest.strip()):
             return []
-        return [Reasoning(rest) if self.inside else Content(rest)] if rest else []
+        return [Piece(reasoning=rest) if self.inside else Piece(rest)] if rest else []
 
-    def _step(self, pieces: list[Content | Reasoning]) -> bool:
+    def _step(self, pieces: list[Piece]) -> bool:
         """One move to another state; False when more text is needed."""
         text = self._held
         if self._state == "answer":
-            pieces.append(Content(text))
+            pieces.append(Piece(text))
             self._held = ""
             return False
         body = text.lstrip()
@@ -98,14 +86,14 @@ class ReasoningParser:
             return True
         return self._span(pieces)
 
-    def _span(self, pieces: list[Content | Reasoning]) -> bool:
+    def _span(self, pieces: list[Piece]) -> bool:
         if self._fresh:
             self._held = self._held.lstrip()
             self._fresh = not self._held
         at = self._held.find(self._form.close)
         cut = len(self._held) - held(self._held, self._form.close) if at < 0 else len(self._held[:at].rstrip())
         if cut:
-            pieces.append(Reasoning(self._held[:cut]))
+            pieces.append(Piece(reasoning=self._held[:cut]))
         if at < 0:
             self._held = self._held[cut:]
             return False

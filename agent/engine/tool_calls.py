@@ -8,11 +8,10 @@ import string
 from collections.abc import Container
 
 from agent.engine.base import ToolCallDelta
-from agent.engine.reasoning import Content, held
+from agent.engine.output_piece import Piece
+from agent.engine.reasoning import held
 from agent.engine.tool_formats import ToolFormat
 from agent.engine.tool_scan import CallScan
-
-Piece = Content | ToolCallDelta
 
 _LETTERS = string.ascii_letters + string.digits
 # name[ARGS]{…} and name[CALL_ID]id[ARGS]{…}
@@ -48,6 +47,11 @@ class ToolCallParser:
         self.count = 0
 
     @property
+    def found(self) -> bool:
+        """At least a part of one call is out."""
+        return self.count > 0 or self._told
+
+    @property
     def over(self) -> bool:
         """The one call that was allowed is complete; what follows is dropped."""
         return self._state == "over"
@@ -71,7 +75,7 @@ class ToolCallParser:
         elif self._state == "over" or (self.count and not rest.strip()):
             rest = ""
         if rest:
-            pieces.append(Content(rest))
+            pieces.append(Piece(rest))
         self._state = "over"
         return pieces
 
@@ -110,7 +114,7 @@ class ToolCallParser:
     def _give(self, pieces: list[Piece], text: str) -> None:
         if text:
             self._start = False
-            pieces.append(Content(text))
+            pieces.append(Piece(text))
 
     def _open(self, raw: str, rest: str) -> bool:
         self._raw = [raw]
@@ -145,7 +149,6 @@ class ToolCallParser:
 
     def _scan_from(self, scan: CallScan) -> bool:
         self._scan = scan
-        self._told = False
         self._state = "object"
         return True
 
@@ -158,21 +161,15 @@ class ToolCallParser:
             first = not self._told
             arguments = self._scan.take()
             if first or arguments:
-                pieces.append(
-                    ToolCallDelta(
-                        self.count,
-                        call_id() if first else None,
-                        self._scan.name if first else None,
-                        arguments,
-                    )
-                )
-            self._told = True
+                id, name = (call_id(), self._scan.name) if first else (None, None)
+                pieces.append(Piece(tool_calls=(ToolCallDelta(self.count, id, name, arguments),)))
+            self._told = True  # from here on it is a call, whatever follows
         if self._scan.broken:
             return self._refuse(pieces)
         if not self._scan.done:
             return False
         self.count += 1
-        self._start = False
+        self._told = self._start = False
         self._state = "after" if self._parallel else "over"
         return True
 
@@ -182,7 +179,7 @@ class ToolCallParser:
             self.count += 1
         else:
             self._give(pieces, "".join(self._raw))
-        self._start = False
+        self._told = self._start = False
         self._state = "text"
         return True
 

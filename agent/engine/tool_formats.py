@@ -6,8 +6,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.engine.base import Chat, Grammar
+from agent.engine.base import Chat, Grammar, Json
 from agent.errors import RequestError
+
+# How llguidance reads JSON Schema. White space between the parts is bounded: a small model can go on with blanks for
+# ever.
+JSON_OPTIONS: Json = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]{0,24}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def call_grammar(chat: Chat, form: ToolFormat, token_id: Callable[[str], int | N
 
     rules = []
     for index, (name, schema) in enumerate(names.items()):
-        rules.append(f"args_{index}: %json {json.dumps(schema)}")
+        rules.append(f"args_{index}: %json {json.dumps({'type': 'object', **schema, 'x-guidance': JSON_OPTIONS})}")
         if form.named:
             body = f"{markup(form.opens[0])} {text(name)} {markup('[ARGS]')} args_{index}"
         else:
@@ -73,7 +77,8 @@ def call_grammar(chat: Chat, form: ToolFormat, token_id: Callable[[str], int | N
     many = chat.parallel_tool_calls
     if form.listed:
         inner = f"call ({text(', ')} call)*" if many else "call"
-        start = f"{markup(form.opens[0])} {text('[')} {inner} {text(']')}"
+        # Mistral's first tokenizers write a space here, the later ones none.
+        start = f"{markup(form.opens[0])} / ?/ {text('[')} {inner} {text(']')}"
     elif form.close:
         one = f"{markup(form.opens[0])} {text(chr(10))} call {text(chr(10))} {markup(form.close)}"
         rules.append(f"wrapped: {one}")
@@ -84,7 +89,7 @@ def call_grammar(chat: Chat, form: ToolFormat, token_id: Callable[[str], int | N
     return Grammar("lark", "\n".join([f"start: {start}", *rules]))
 
 
-def allowed(chat: Chat) -> dict[str, object] | None:
+def allowed(chat: Chat) -> dict[str, Json] | None:
     """The tools that the answer must choose from, name to schema of arguments; None when it need not call any."""
     if chat.tool_choice in ("none", "auto"):
         return None
@@ -99,7 +104,7 @@ def allowed(chat: Chat) -> dict[str, object] | None:
     return {name: tools[name]}
 
 
-def described(tool: Mapping[str, object]) -> tuple[str, object]:
+def described(tool: Json) -> tuple[str, Json]:
     """A tool's name and the schema of its arguments. Raises RequestError for what is no function."""
     function = tool.get("function", tool)
     name = function.get("name") if isinstance(function, Mapping) else None
@@ -110,6 +115,6 @@ def described(tool: Mapping[str, object]) -> tuple[str, object]:
     return name, schema if isinstance(schema, Mapping) and schema else {"type": "object", "additionalProperties": False}
 
 
-def tool_names(tools: Sequence[Mapping[str, object]]) -> frozenset[str]:
+def tool_names(tools: Sequence[Json]) -> frozenset[str]:
     """The names of the tools."""
     return frozenset(name for name, _ in map(described, tools))

@@ -65,14 +65,15 @@ class ModelHost:
 
     # --- asking for models
 
-    def load(self, name: str, options: LoadOptions | None = None, wait_s: float = 600.0) -> HostedModel:
+    def load(self, name: str, options: LoadOptions | None = None, wait_s: float | None = 600.0) -> HostedModel:
         """Load a model and wait until it is there. A load that is on its way is joined; other options load it anew.
 
-        Raises NotFoundError, RequestError, ModelError, NoRoomError, and ModelLoadingError when ``wait_s`` are over.
+        ``wait_s`` None: begin, and do not wait. Raises NotFoundError, RequestError, ModelError, NoRoomError, and
+        ModelLoadingError when ``wait_s`` are over.
         """
         model = self._store.find(name)
         job = self._begin(model, self._fitting(model, options or LoadOptions()))
-        if job is not None:
+        if job is not None and wait_s is not None:
             if not job.done.wait(wait_s):
                 raise loading_error(job)
             if job.error is not None:

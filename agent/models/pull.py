@@ -75,12 +75,12 @@ class Puller:
         check_name(name)
         reference = Reference.parse(name, self._registry)
         with self._alone(name), self._store.incoming(name) as folder:
-            yield Progress(f"asking {reference.host}")
             repository = Repository(reference)
             manifest, digest = repository.manifest()
             blobs = _blobs(manifest, str(reference))
             total, done = sum(blob.size for blob in blobs), 0
             self._check_room(total)
+            yield Progress("downloading", 0, total)
             for blob in blobs:
                 for part in _download(repository, blob, folder / blob.path):
                     yield Progress(f"downloading {blob.path}", done + part, total)

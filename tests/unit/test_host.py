@@ -271,29 +271,6 @@ def test_loading_leasing_and_unloading_from_many_threads_leaves_nothing_open(
     assert loader.opened and all(engine.closed for engine in loader.opened)
 
 
-@pytest.mark.parametrize(
-    ("options", "param", "hint"),
-    [
-        ([], "options", None),
-        ({"context_lenght": 5}, "options", "did you mean context_length?"),
-        ({"quantization": "int8"}, "options", "did you mean quantisation?"),
-        ({"quantisation": "int3"}, "options.quantisation", None),
-        ({"context_length": 0}, "options.context_length", None),
-        ({"context_length": "9"}, "options.context_length", None),
-        ({"slots": True}, "options.slots", None),
-    ],
-)
-def test_options_that_make_no_sense_name_the_field(options: object, param: str, hint: str | None) -> None:
-    with pytest.raises(RequestError) as caught:
-        LoadOptions.parse(options)
-    assert caught.value.param == param and (hint is None or caught.value.hint == hint)
-
-
-def test_options_may_be_left_out() -> None:
-    assert LoadOptions.parse(None) == LoadOptions.parse({}) == LoadOptions()
-    assert LoadOptions.parse({"slots": 2, "context_length": 64}) == LoadOptions(64, None, 2)
-
-
 def test_the_free_memory_is_the_kernels_own_figure(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:   7 kB\n")
     assert available_bytes(tmp_path / "meminfo") == 7 * 1024

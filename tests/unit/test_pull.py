@@ -55,7 +55,7 @@ def test_a_model_is_pulled_by_its_name(
     steps = list(puller.pull("medical"))
     total = sum(file.stat().st_size for file in source.rglob("*") if file.is_file())
     assert steps[-1] == Progress("success", total, total)
-    assert [step.completed for step in steps[1:]] == sorted(step.completed for step in steps[1:])
+    assert [step.completed for step in steps] == sorted(step.completed for step in steps)
     model = store.find("medical")
     assert not model.broken and model.source.startswith(f"{registry.host}/medical:latest@sha256:")
     assert model.source.endswith(model.digest)
@@ -251,7 +251,7 @@ def test_a_pull_that_is_closed_leaves_nothing_and_the_name_is_free_again(
 ) -> None:
     registry.add("medical:latest", source)
     pull = puller.pull("medical")
-    assert next(pull).status.startswith("asking") and next(pull).status.startswith("downloading")
+    assert next(pull).completed == 0 and next(pull).completed > 0
     refused(puller, "medical", UnavailableError)  # it is on its way
     assert hasattr(pull, "close")
     pull.close()

@@ -8,7 +8,6 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 
 from agent.api import guard, openapi
 from agent.api import openapi_answers as answers
-from agent.api.catalog import Catalog, catalog_blueprint
 from agent.api.health import Liveness
 from agent.api.render import new_id
 from agent.api.render_chat import ChatChunks, chat_object
@@ -31,7 +30,6 @@ _ENGINE_ERRORS = (404, 503, 507)
 
 def make_inference_app(
     models: Models,
-    catalog: Catalog,
     keys: KeyRing,
     limiter: RateLimiter,
     telemetry: Telemetry,
@@ -41,7 +39,7 @@ def make_inference_app(
     """The app of port 8080; ``blueprints`` are model management's, which both ports have."""
     app = Flask("thox-inference", static_folder=None)
     guard.install(app, keys, limiter, "inference", config, telemetry)
-    for blueprint in (_answering(models), _watching(models, telemetry), catalog_blueprint(catalog), *blueprints):
+    for blueprint in (_answering(models), _watching(models, telemetry), *blueprints):
         app.register_blueprint(blueprint)
     openapi.serve(app, "Thox device: inference")
     return app

@@ -99,7 +99,5 @@ EMBEDDINGS = _object(
         "usage": _object({"prompt_tokens": _WHOLE, "total_tokens": _WHOLE}),
     }
 )
-MODEL = _object({"id": _TEXT, "object": {"const": "model"}, "created": _WHOLE, "owned_by": _TEXT})
-MODELS = _object({"object": {"const": "list"}, "data": _list(MODEL)})
 HEALTH = _object({"status": {"const": "ok"}, "model": _TEXT})
 METRICS: Json = {"type": "string"}

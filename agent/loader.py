@@ -1,0 +1,152 @@
+"""A model on disk becomes an engine: the only place that knows which form of the engine runs on which processor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from agent.config import Config
+from agent.engine.base import Engine, Meter, Runner
+from agent.engine.batched import BatchedEngine
+from agent.engine.chat import ChatTemplate
+from agent.engine.decoder import DecoderSpec
+from agent.engine.encoder import EncoderEngine, EncoderForm
+from agent.engine.encoder_spec import EncoderSpec
+from agent.engine.encoder_weights import EncoderWeights
+from agent.engine.grammar import Grammars
+from agent.engine.quantise import Quantisation
+from agent.engine.tokenizer import Tokenizer
+from agent.engine.weights import Checkpoint
+from agent.models.checkpoint import StoredModel
+from agent.models.options import LoadOptions
+
+_LONGEST_DEFAULT = 8192  # tokens of context unless somebody asks for more: the cache of a long one takes gigabytes
+_CONTEXTS_HELD = 4  # full contexts that the cache holds unless the configuration says otherwise
+_AUTO: tuple[tuple[int, Quantisation], ...] = ((50_000_000, "float"), (500_000_000, "int8"))
+
+
+class Loader:
+    """Opens models with the settings of ``[engine]``. ``meter`` is told how the engines fare."""
+
+    def __init__(self, config: Config, meter: Meter) -> None:
+        self._config = config
+        self._meter = meter
+
+    def __call__(self, model: StoredModel, options: LoadOptions) -> Engine:
+        """The model, ready to answer. Takes seconds to minutes; raises ModelError, NoRoomError or EngineError."""
+        return self._embedding(model) if model.kind == "embedding" else self._text(model, options)
+
+    def _text(self, model: StoredModel, options: LoadOptions) -> Engine:
+        engine = self._config.engine
+        checkpoint = Checkpoint.open(model.path)
+        spec = DecoderSpec.from_config(json.loads((model.path / "config.json").read_text()))
+        wanted = options.context_length or engine.context_length or _LONGEST_DEFAULT
+        context_length = min(wanted, spec.context_length)
+        quantisation = choose_quantisation(options.quantisation or engine.quantisation, model.parameters)
+        slots = options.slots or engine.slots
+        tokenizer = Tokenizer.load(model.path, spec.vocab)
+        template = ChatTemplate.load(model.path, tokenizer)
+        runner = _open_runner(
+            checkpoint,
+            spec,
+            quantisation,
+            slots=slots,
+            context_length=context_length,
+            cache_tokens=engine.cache_tokens or _CONTEXTS_HELD * context_length,
+            threads=engine.threads or physical_cores(),
+            cache=self._config.state_dir / "cache" / checkpoint.digest,
+        )
+        return BatchedEngine(
+            model.name,
+            runner,
+            tokenizer,
+            template,
+            Grammars(tokenizer),
+            self._meter,
+            fingerprint(checkpoint.digest, quantisation),
+            waiting=engine.waiting,
+            prefill_tokens=engine.prefill_tokens,
+        )
+
+    def _embedding(self, model: StoredModel) -> Engine:
+        checkpoint = Checkpoint.open(model.path)
+        spec = EncoderSpec.from_folder(model.path)
+        weights = EncoderWeights.read(spec, checkpoint)
+        threads = self._config.engine.threads or physical_cores()
+        form = _encoder_form(spec, weights, threads)
+        tokenizer = Tokenizer.load(model.path, spec.vocab_size)
+        mark = fingerprint(checkpoint.digest, "float")
+        return EncoderEngine(model.name, spec, form, tokenizer, fingerprint=mark, meter=self._meter)
+
+
+def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
+    """``auto`` takes the fewest bits that a model of this size bears without harm that shows.
+
+    Decoding is as fast as memory is read, so large models gain most from few bits, and they lose least by them: below
+    some half a billion parameters int4 costs answers noticeably, and a model of a few million reads so little a token
+    that even float32 is not what bounds it.
+    """
+    known: dict[str, Quantisation] = {"float": "float", "int8": "int8", "int4": "int4", "int4-g32": "int4-g32"}
+    if wanted in known:
+        return known[wanted]
+    return next((quantisation for below, quantisation in _AUTO if parameters < below), "int4")
+
+
+def fingerprint(digest: str, quantisation: str) -> str:
+    """OpenAI's system_fingerprint: another one when weights, quantisation or the form of the engine change."""
+    told = f"{digest} {quantisation} {platform.machine()}".encode()
+    return "fp_" + hashlib.blake2b(told, digest_size=5).hexdigest()
+
+
+def physical_cores(root: Path = Path("/sys/devices/system/cpu")) -> int:
+    """The cores this process may run on. Two threads of one core would only take its caches from each other."""
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        try:
+            cores.add((root / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip())
+        except OSError:  # a machine that does not say: every processor counts
+            cores.add(str(cpu))
+    return max(1, len(cores))
+
+
+def _on_x86() -> bool:
+    """OpenVINO's paged attention does not compile on arm64 cores; ONNX Runtime serves those."""
+    return platform.machine() in ("x86_64", "AMD64")
+
+
+def _open_runner(
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    quantisation: Quantisation,
+    *,
+    slots: int,
+    context_length: int,
+    cache_tokens: int,
+    threads: int,
+    cache: Path,
+) -> Runner:
+    from agent.engine.openvino import open_openvino
+
+    return open_openvino(
+        checkpoint,
+        spec,
+        quantisation,
+        slots=slots,
+        context_length=context_length,
+        cache_tokens=cache_tokens,
+        threads=threads,
+        cache=cache,
+    )
+
+
+def _encoder_form(spec: EncoderSpec, weights: EncoderWeights, threads: int) -> EncoderForm:
+    if _on_x86():
+        from agent.engine.openvino_encoder import OpenVinoEncoder
+
+        return OpenVinoEncoder(spec, weights, threads=threads)
+    from agent.engine.onnx_encoder import OnnxEncoder
+
+    return OnnxEncoder(spec, weights, threads=threads)

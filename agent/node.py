@@ -1,0 +1,72 @@
+"""One node, built from a Config: hardware, keys, models, cluster and the two apps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from agent.api.inference import make_inference_app
+from agent.api.models import models_blueprint
+from agent.auth import KeyRing
+from agent.config import Config, make_state_dir
+from agent.engine.base import EngineStatus
+from agent.identity import device_id
+from agent.loader import Loader
+from agent.models.host import ModelHost
+from agent.models.pull import Puller
+from agent.models.store import ModelStore, builtin_models
+from agent.ratelimit import RateLimiter
+from agent.server import Wsgi
+from agent.telemetry import Telemetry
+from hal.open import open_hardware
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """Everything a device is while it runs. ``start`` returns at once; models load in the background."""
+
+    def __init__(self, config: Config) -> None:
+        """Opens the hardware and reads keys and models. Raises ConfigError, ThoxError or HardwareError."""
+        self._config = config
+        state_dir = make_state_dir(config)
+        self.id = device_id(state_dir)
+        keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
+        store = ModelStore(state_dir, builtin_models(), config.models.aliases)
+        self._host = ModelHost(store, Loader(config, telemetry))
+        telemetry.watch(self._statuses)
+        self.hardware = open_hardware(config.hardware.mode, load=self._load)
+        puller = Puller(store, config.models.registry)
+        management = models_blueprint(self._host, store, puller)
+        inference = make_inference_app(self._host, keys, limiter, telemetry, config, [management])
+        self.apps: Mapping[int, Wsgi] = {
+            config.server.inference_port: inference.wsgi_app,
+            config.server.cluster_port: inference.wsgi_app,
+        }
+        self._closing = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to load what ``models.preload`` names."""
+        self._host.preload(self._config.models.preload)
+
+    def close(self) -> None:
+        """End every answer and free the models. The second call, from whichever thread, waits for the first."""
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._host.close(wait_s=2.0)
+
+    def _statuses(self) -> list[EngineStatus]:
+        return [hosted.status for hosted in self._host.states() if hosted.status is not None]
+
+    def _load(self) -> float:
+        """How busy the node is, 0 to 1: the simulated device draws and heats by it."""
+        statuses = [status for status in self._statuses() if status.slots]
+        return max((status.running / status.slots for status in statuses), default=0.0)
+
+
+def build(config: Config) -> Node:
+    """A node that is not started yet."""
+    return Node(config)

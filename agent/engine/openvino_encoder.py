@@ -7,7 +7,7 @@ import numpy as np
 import agent.quiet  # noqa: F401  # before openvino: it sends nothing
 
 # isort: split
-import openvino  # type: ignore[import-untyped]
+import openvino
 from openvino import Node, opset15
 
 from agent.engine.base import Floats, Tokens

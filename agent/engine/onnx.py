@@ -1,0 +1,166 @@
+"""Decoder stages on the CPU with ONNX Runtime: the embedded form on arm64.
+
+The cache is one contiguous row a slot. Chunks of one token, the decoding ones, are computed together; a longer chunk is
+computed alone, since it fills the processor by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.engine.base import Batch, Floats, Tokens
+from agent.engine.decoder import DecoderSpec
+from agent.engine.onnx_decoder import (
+    HIDDEN,
+    KEYS,
+    LAST,
+    LOGITS,
+    LONGEST,
+    STATES,
+    TOKENS,
+    UPDATED,
+    VALUES,
+    WANTED,
+    DecoderGraph,
+)
+from agent.engine.onnx_graph import Array, Session
+from agent.engine.weights_packed import Weights
+from agent.errors import EngineError, ModelError
+
+# Rows of one pass must be neighbours. A row between two decoding ones that has nothing to compute costs its attention
+# and a share of the arithmetic, counted in tokens; a further pass costs reading all weights again.
+_IDLE_ROW, _FURTHER_PASS = 256, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One run of the graph: rows ``first`` and following, of ``length`` tokens each."""
+
+    first: int
+    starts: tuple[int, ...]  # of each row: where its tokens go
+    length: int
+    tokens: tuple[int, ...]  # of each row that has a chunk: its row, counted from ``first``
+    inputs: tuple[int, ...]  # and where its tokens begin in the stage's inputs
+    wanted: tuple[tuple[int, int], ...]  # a row of this pass, flat, and the row of the stage's logits that it gives
+
+
+class OnnxStage:
+    """A Stage: some layers of a decoder as one session, and ``rows`` rows of key-value cache for them.
+
+    Raises ModelError for a decoder that onnxruntime cannot compute, EngineError when a step fails.
+    """
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        layers: range,
+        weights: Weights,
+        *,
+        rows: int,
+        row_tokens: int,
+        exact: bool,
+        threads: int,
+    ) -> None:
+        """``exact``: float32 throughout; else activations meet packed weights in int8. ``threads`` 0: all cores."""
+        if spec.head_dim % 8:
+            raise ModelError(f"head_dim {spec.head_dim} is no multiple of 8, which onnxruntime's attention asks for")
+        self._spec = spec
+        self._first, self._last = layers.start == 0, layers.stop == spec.layers
+        # One position more than a row may hold: where a row that has nothing to compute may always be written.
+        shape = (rows, spec.kv_heads, row_tokens + 1, spec.head_dim)
+        graph = DecoderGraph(spec, layers, weights, row_tokens=row_tokens + 1, exact=exact).build()
+        self._session: Session | None = graph.session(threads)
+        weights.drop_pages()  # the session has laid out its own copy of every matrix but the embedding
+        self._cache = {f"{name}{layer}": np.zeros(shape, np.float32) for layer in layers for name in (KEYS, VALUES)}
+        self._held = [0] * rows  # tokens in each row: what is written beyond them destroys nothing
+
+    def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats:
+        if self._session is None:
+            raise EngineError("the stage was closed")
+        for source, target, tokens in batch.copies:
+            for cache in self._cache.values():
+                cache[target, :, :tokens] = cache[source, :, :tokens]
+            self._held[target] = tokens
+        wanted = sum({"none": 0, "last": 1, "all": len(chunk.tokens)}[chunk.logits] for chunk in batch.chunks)
+        shape = (wanted, self._spec.vocab) if self._last else (len(inputs), self._spec.hidden)
+        result = np.empty(shape, np.float32)
+        for part in self._passes(batch):
+            self._compute(part, inputs, result)
+        return result
+
+    def close(self) -> None:
+        """Free session and cache. The stage must not run any more."""
+        self._session = None
+        self._cache = {}
+
+    def _passes(self, batch: Batch) -> Iterator[_Pass]:
+        decoding: list[tuple[int, int, int, int]] = []  # row, start, where in the inputs, where in the logits or -1
+        begin = logits = 0
+        for chunk, pages in zip(batch.chunks, batch.pages, strict=True):
+            row, length = pages[0], len(chunk.tokens)
+            count = {"none": 0, "last": 1, "all": length}[chunk.logits]
+            if length == 1:
+                decoding.append((row, chunk.start, begin, logits if count else -1))
+            else:
+                wanted = tuple((length - count + index, logits + index) for index in range(count))
+                yield _Pass(row, (chunk.start,), length, (0,), (begin,), wanted)
+            begin, logits = begin + length, logits + count
+            self._held[row] = chunk.start + length
+        for group in self._neighbours(sorted(decoding)):
+            first, last = group[0][0], group[-1][0]
+            starts = self._held[first : last + 1]
+            for row, start, _, _ in group:
+                starts[row - first] = start
+            yield _Pass(
+                first,
+                tuple(starts),
+                1,
+                tuple(row - first for row, _, _, _ in group),
+                tuple(begin for _, _, begin, _ in group),
+                tuple((row - first, logits) for row, _, _, logits in group if logits >= 0),
+            )
+
+    def _neighbours(self, decoding: Sequence[tuple[int, int, int, int]]) -> Iterator[list[tuple[int, int, int, int]]]:
+        """Groups of decoding chunks, sorted by row, with few idle rows between them."""
+        group: list[tuple[int, int, int, int]] = []
+        for chunk in decoding:
+            if group:
+                idle = self._held[group[-1][0] + 1 : chunk[0]]
+                if sum(idle) + _IDLE_ROW * len(idle) > _FURTHER_PASS:
+                    yield group
+                    group = []
+            group.append(chunk)
+        if group:
+            yield group
+
+    def _compute(self, part: _Pass, inputs: Tokens | Floats, result: Floats) -> None:
+        assert self._session is not None
+        rows, length = len(part.starts), part.length
+        own = np.zeros((rows, length, *inputs.shape[1:]), inputs.dtype)
+        for row, begin in zip(part.tokens, part.inputs, strict=True):
+            own[row] = inputs[begin : begin + length]
+        last = np.array(part.starts, np.int32) + np.int32(length - 1)
+        feeds: dict[str, Array] = {
+            TOKENS if self._first else HIDDEN: own,
+            LAST: last,
+            LONGEST: np.array(int(last.max()) + 1, np.int32),
+        }
+        outputs: dict[str, Array] = {}
+        for name, cache in self._cache.items():
+            feeds[name] = outputs[f"{UPDATED}{name}"] = cache[part.first : part.first + rows]
+        if self._last:
+            # A pass without wanted logits computes one row of them and drops it: no empty matrices.
+            feeds[WANTED] = np.array([row for row, _ in part.wanted] or [0], np.int64)
+            logits = outputs[LOGITS] = np.empty((len(feeds[WANTED]), self._spec.vocab), np.float32)
+        else:
+            states = outputs[STATES] = np.empty((rows, length, self._spec.hidden), np.float32)
+        self._session.run(feeds, outputs)
+        if self._last:
+            if part.wanted:
+                result[[row for _, row in part.wanted]] = logits
+            return
+        for row, begin in zip(part.tokens, part.inputs, strict=True):
+            result[begin : begin + length] = states[row]

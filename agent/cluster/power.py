@@ -7,7 +7,8 @@ Rules, in their order:
    peak. A new one is refused when the promises of those in force leave too little.
 3. What is left is shared by priority; within one priority the watts rise evenly (water filling), so that no order of
    arrival and no node's name decides.
-4. When a contract expires, its node falls back to its floor.
+4. When a contract expires, its node falls back to its floor. When the supply shrinks, contracts end, the least
+   important first, until what is promised fits again.
 
 So the sum of what all nodes may draw never passes the supply, as long as the supply carries the floors.
 """
@@ -23,7 +24,6 @@ from agent.errors import NotFoundError, RequestError, UnavailableError
 
 Priority = Literal["low", "normal", "high", "critical"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "critical")
-LONGEST_TTL_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,14 @@ def admit(budget: Budget, contracts: Iterable[Contract], new: Contract, now: flo
             param="min_w",
         )
     return (*others, new)
+
+
+def bearable(budget: Budget, contracts: Iterable[Contract]) -> tuple[Contract, ...]:
+    """Those that the supply, perhaps weaker than when they were made, still carries; the lowest priority goes first."""
+    held = sorted(contracts, key=lambda one: (-PRIORITIES.index(one.priority), -one.expires_at, one.node_id))
+    while held and sum(_promise(budget, tuple(held), one) for one in budget.members) > budget.supply_w:
+        held.pop()
+    return tuple(held)
 
 
 def share(budget: Budget, contracts: Iterable[Contract]) -> Mapping[str, float]:

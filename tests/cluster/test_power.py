@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.power import PRIORITIES, Budget, Contract, Member, Priority, admit, explain, in_force, share
+from agent.cluster.power import (
+    PRIORITIES,
+    Budget,
+    Contract,
+    Member,
+    Priority,
+    admit,
+    bearable,
+    explain,
+    in_force,
+    share,
+)
 from agent.errors import NotFoundError, RequestError, ThoxError, UnavailableError
 
 NOW = 1000.0
@@ -48,7 +59,7 @@ def settle(budget: Budget, wanted: list[Contract], now: float = NOW) -> tuple[Co
     return held
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(budgets(), st.lists(asks(), max_size=12))
 def test_no_order_of_asking_breaks_a_rule(budget: Budget, wanted: list[Contract]) -> None:
     held = settle(budget, wanted)
@@ -66,7 +77,7 @@ def test_no_order_of_asking_breaks_a_rule(budget: Budget, wanted: list[Contract]
             assert given_w <= max(contract.requested_w, member.floor_w) + SLACK
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(budgets(), st.lists(asks(), max_size=12))
 def test_a_lower_priority_rises_only_when_every_higher_one_has_what_it_asked_for(
     budget: Budget, wanted: list[Contract]
@@ -86,7 +97,7 @@ def test_a_lower_priority_rises_only_when_every_higher_one_has_what_it_asked_for
                 assert watts[low.node_id] <= max(promise, watts[high.node_id]) + SLACK
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(budgets(), st.lists(asks(), max_size=8), st.randoms())
 def test_the_share_does_not_depend_on_the_order_of_the_contracts(
     budget: Budget, wanted: list[Contract], random: Random
@@ -98,7 +109,7 @@ def test_the_share_does_not_depend_on_the_order_of_the_contracts(
     assert all(after[node] == pytest.approx(before[node]) for node in before)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(budgets(), st.lists(asks(), max_size=8))
 def test_watts_are_not_left_over_while_somebody_wants_them(budget: Budget, wanted: list[Contract]) -> None:
     held = settle(budget, wanted)
@@ -106,6 +117,21 @@ def test_watts_are_not_left_over_while_somebody_wants_them(budget: Budget, wante
     members = {one.node_id: one for one in budget.members}
     hungry = [c for c in held if watts[c.node_id] < min(c.requested_w, members[c.node_id].peak_w) - SLACK]
     assert not hungry or sum(watts.values()) == pytest.approx(budget.supply_w)
+
+
+@settings(max_examples=80, deadline=None)
+@given(budgets(), st.lists(asks(), max_size=8), st.floats(0, 1))
+def test_a_supply_that_shrinks_never_leaves_more_promised_than_it_gives(
+    budget: Budget, wanted: list[Contract], part: float
+) -> None:
+    held = settle(budget, wanted)
+    floors = sum(one.floor_w for one in budget.members)
+    weaker = replace(budget, supply_w=floors + part * (budget.supply_w - floors))
+    kept = bearable(weaker, held)
+    assert set(kept) <= set(held) and set(bearable(budget, held)) == set(held)
+    assert sum(share(weaker, kept).values()) <= weaker.supply_w + SLACK
+    ranks = [PRIORITIES.index(one.priority) for one in kept]
+    assert all(PRIORITIES.index(one.priority) <= min(ranks, default=9) for one in held if one not in kept)
 
 
 STACK = Budget(65.0, (Member("a", 10.0, 40.0), Member("b", 10.0, 40.0)))

@@ -276,26 +276,27 @@ class StepLoop:
             if delta.finish is not None:
                 self._leave(sequence)
                 if all(one.over for one in job.sequences):
-                    delta = self._ended(job, delta)
+                    self._tell_last(job, delta)
+                    return
             job.answer.put(delta)
 
-    def _ended(self, job: Job, delta: Delta) -> Delta:
+    def _tell_last(self, job: Job, delta: Delta) -> None:
         """The last piece of all carries the usage."""
         usage = job.usage()
+        job.answer.put(replace(delta, usage=usage))
         self._live.remove(job)
         with self._changed:
             self._pace.finished(time.monotonic())
         self._meter.finished(self._name, str(delta.finish), usage)
-        return replace(delta, usage=usage)
 
     # --- leaving -------------------------------------------------------------------------------------------------
 
     def _blame(self, error: Exception) -> None:
         """Something raised: the requests it was computing end, their slots are freed, the others go on."""
-        if not self._at_work:
-            raise error
         jobs = {id(job): job for one in self._at_work if (job := self._jobs.get(one)) is not None}
         self._at_work = []
+        if not jobs:  # not a request's fault: the slots cannot be relied on any more
+            raise error
         log.error("engine %s: requests %s failed", self._name, [job.id for job in jobs.values()], exc_info=error)
         if not isinstance(error, ThoxError):
             error = EngineError(

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from agent.engine.base import Answer, Delta, FinishReason, Request, Sampling, TokenLogprob, Usage
-from agent.engine.batched import BatchedEngine
 from fakes_runner import FakeRunner
 from fakes_text import FakeGrammars, FakeMeter, FakeTemplate, FakeTokenizer
+
+from agent.engine.base import Answer, Delta, FinishReason, Request, Sampling, TokenLogprob, Usage
+from agent.engine.batched import BatchedEngine
 
 DEADLINE_S = 20.0
 GREEDY = Sampling(temperature=0.0, max_tokens=8)

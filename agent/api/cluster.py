@@ -19,6 +19,8 @@ from agent.api.render_cluster import (
     topology_object,
 )
 from agent.api.schema_json import read_json
+from agent.api.serving import Models
+from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
 from agent.cluster.service import ClusterService
 from agent.config import Config
@@ -28,16 +30,17 @@ from agent.telemetry import Telemetry
 
 def make_cluster_app(
     service: ClusterService,
+    models: Models,
     keys: KeyRing,
     limiter: RateLimiter,
     telemetry: Telemetry,
     config: Config,
     blueprints: Iterable[Blueprint] = (),
 ) -> Flask:
-    """``blueprints`` are those that both ports have: model management, and what watchers ask."""
+    """The app of port 5381; ``blueprints`` are model management's, which both ports have."""
     app = Flask("thox-cluster", static_folder=None)
     guard.install(app, keys, limiter, "cluster", config, telemetry)
-    for blueprint in (_stack(service), _power(service), *blueprints):
+    for blueprint in (_stack(service), _power(service), watching_blueprint(models, telemetry), *blueprints):
         app.register_blueprint(blueprint)
     openapi.serve(app, "Thox device: cluster")
     return app

@@ -8,7 +8,6 @@ from flask import Blueprint, Flask, Response, g, jsonify, request
 
 from agent.api import guard, openapi
 from agent.api import openapi_answers as answers
-from agent.api.health import Liveness
 from agent.api.render import new_id
 from agent.api.render_chat import ChatChunks, chat_object
 from agent.api.render_completions import CompletionChunks, completion_object, embeddings_object, likeliest
@@ -20,6 +19,7 @@ from agent.api.schema_embeddings import FIELDS as EMBEDDING_FIELDS
 from agent.api.schema_embeddings import read_embedding
 from agent.api.schema_json import read_json
 from agent.api.serving import Models, Serving
+from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
 from agent.config import Config
 from agent.ratelimit import RateLimiter
@@ -39,7 +39,7 @@ def make_inference_app(
     """The app of port 8080; ``blueprints`` are model management's, which both ports have."""
     app = Flask("thox-inference", static_folder=None)
     guard.install(app, keys, limiter, "inference", config, telemetry)
-    for blueprint in (_answering(models), _watching(models, telemetry), *blueprints):
+    for blueprint in (_answering(models), watching_blueprint(models, telemetry), *blueprints):
         app.register_blueprint(blueprint)
     openapi.serve(app, "Thox device: inference")
     return app
@@ -87,25 +87,5 @@ def _answering(models: Models) -> Blueprint:
             found = lease.engine.embed(call.request)
         g.tally.prompt = found.tokens
         return jsonify(embeddings_object(call.model, found, as_base64=call.base64))
-
-    return blueprint
-
-
-def _watching(models: Models, telemetry: Telemetry) -> Blueprint:
-    blueprint = Blueprint("watching", __name__)
-    liveness = Liveness(models)
-
-    @blueprint.get("/health")
-    @guard.public
-    @openapi.describes("Whether a token was generated lately, or one can be now", answers.HEALTH, errors=(503,))
-    def health() -> Response:
-        return jsonify(liveness.check())
-
-    @blueprint.get("/metrics")
-    @guard.requires("cluster")
-    @openapi.describes("Counters for Prometheus", answers.METRICS, media="text/plain")
-    def metrics() -> Response:
-        text, content_type = telemetry.render()
-        return Response(text, content_type=content_type)
 
     return blueprint

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
+from importlib.metadata import version
 
+from agent.api.cluster import make_cluster_app
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
+from agent.cluster.service import ClusterService
 from agent.config import Config, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id
@@ -21,8 +23,6 @@ from agent.server import Wsgi
 from agent.telemetry import Telemetry
 from hal.open import open_hardware
 
-log = logging.getLogger(__name__)
-
 
 class Node:
     """Everything a device is while it runs. ``start`` returns at once; models load in the background."""
@@ -31,24 +31,28 @@ class Node:
         """Opens the hardware and reads keys and models. Raises ConfigError, ThoxError or HardwareError."""
         self._config = config
         state_dir = make_state_dir(config)
-        self.id = device_id(state_dir)
         keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
         self._host = ModelHost(store, Loader(config, telemetry))
         telemetry.watch(self._statuses)
-        self.hardware = open_hardware(config.hardware.mode, load=self._load)
-        puller = Puller(store, config.models.registry)
-        management = models_blueprint(self._host, store, puller)
-        inference = make_inference_app(self._host, keys, limiter, telemetry, config, [management])
+        address = f"{config.server.bind}:{config.server.cluster_port}"
+        hardware = open_hardware(config.hardware.mode, load=self._load)
+        self._cluster = ClusterService(
+            device_id(state_dir), address, version("thox-agent"), hardware, self._host, store
+        )
+        management = [models_blueprint(self._host, store, Puller(store, config.models.registry))]
+        inference = make_inference_app(self._host, keys, limiter, telemetry, config, management)
+        cluster = make_cluster_app(self._cluster, self._host, keys, limiter, telemetry, config, management)
         self.apps: Mapping[int, Wsgi] = {
             config.server.inference_port: inference.wsgi_app,
-            config.server.cluster_port: inference.wsgi_app,
+            config.server.cluster_port: cluster.wsgi_app,
         }
         self._closing = threading.Lock()
         self._closed = False
 
     def start(self) -> None:
         """Begin to load what ``models.preload`` names."""
+        self._cluster.start()
         self._host.preload(self._config.models.preload)
 
     def close(self) -> None:
@@ -56,6 +60,7 @@ class Node:
         with self._closing:
             if not self._closed:
                 self._closed = True
+                self._cluster.close()
                 self._host.close(wait_s=2.0)
 
     def _statuses(self) -> list[EngineStatus]:

@@ -20,10 +20,10 @@ _PERMISSIONS = ("inference", "models", "cluster")
 _NAME = "cli"
 
 
-def add_key_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--key", metavar="KEY", help="an API key (default: THOX_API_KEY, else one of this command's own)"
-    )
+def add_key_argument(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """``again``: behind an action's name as well, where a missing one must not undo one before it."""
+    text = "an API key (default: THOX_API_KEY, else one of this command's own)"
+    parser.add_argument("--key", metavar="KEY", help=text, default=argparse.SUPPRESS if again else None)
 
 
 def inference_client(options: argparse.Namespace, config: Config) -> Client:

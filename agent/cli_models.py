@@ -16,7 +16,7 @@ from agent.config import Config
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("list", help="the models on this device (the default)")
+    add_key_argument(actions.add_parser("list", help="the models on this device (the default)"), again=True)
     for name, text in (
         ("load", "load a model into memory"),
         ("unload", "free its memory"),
@@ -25,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("model", metavar="MODEL")
+        add_key_argument(action, again=True)
         if name == "load":
             action.add_argument("--context-length", type=int, metavar="N", help="tokens")
 

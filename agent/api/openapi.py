@@ -22,6 +22,13 @@ _MARK = "thox_operation"
 _ANSWER = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 
+# Each event carries a chunk of the answer as JSON; the last one is the text [DONE].
+_EVENT: Json = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+}
+
 _ERRORS = {
     400: "invalid parameters or body",
     401: "missing or invalid API key",
@@ -82,7 +89,7 @@ def describes(
     schema = body if body is None or not isinstance(body, Sequence) else object_schema(body)
     contents: dict[str, object] = {media: {"schema": answer}}
     if stream:
-        contents["text/event-stream"] = {"schema": {"type": "string"}}
+        contents["text/event-stream"] = {"schema": _EVENT}
     usual = {401, 403, 429, 500} | ({400, 413, 415} if schema is not None else set[int]())
     operation = Operation(summary, contents, schema, sorted(usual | set(errors)), query or {}, status)
 

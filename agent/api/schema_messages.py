@@ -62,17 +62,24 @@ _REFUSAL = optional("refusal", schema.string())
 _REASONING = optional("reasoning_content", schema.string(), "an extension: what the model thought, as it was answered")
 _CALLS = Field("tool_calls", schema.array(_CALL, 0, 128), ())
 _FUNCTION_CALL = optional("function_call", _CALLED, "the older form of tool_calls")
-_TOOL_CALL_ID = optional("tool_call_id", schema.string(1, 256), "which call a tool's message answers")
-_FIELDS: tuple[Field[object], ...] = (
-    _ROLE,
-    _TEXT,
-    _NAME,
-    _REFUSAL,
-    _REASONING,
-    _CALLS,
-    _FUNCTION_CALL,
-    _TOOL_CALL_ID,
-)
+_TOOL_CALL_ID_TEXT = schema.string(1, 256)
+_TOOL_CALL_ID = optional("tool_call_id", _TOOL_CALL_ID_TEXT, "which call a tool's message answers")
+
+
+def _schema_of(roles: tuple[str, ...], *fields: Field[object]) -> dict[str, object]:
+    return schema.object_schema((Field("role", schema.choice(*roles)), *fields))
+
+
+_CONTENT_NEEDED = Field("content", _CONTENT)
+_MESSAGE_SCHEMA: Json = {
+    "anyOf": [
+        _schema_of(("system", "developer", "user"), _CONTENT_NEEDED, _NAME),
+        _schema_of(("assistant",), _CONTENT_NEEDED, _NAME, _REFUSAL, _REASONING, _CALLS, _FUNCTION_CALL),
+        _schema_of(("assistant",), Field("tool_calls", schema.array(_CALL, 1, 128)), _TEXT, _NAME, _REASONING),
+        _schema_of(("tool",), _CONTENT_NEEDED, Field("tool_call_id", _TOOL_CALL_ID_TEXT), _NAME),
+        _schema_of(("function",), _CONTENT_NEEDED, Field("name", schema.string(1, 256))),
+    ]
+}
 
 
 def _message(value: Json, path: str) -> Json:
@@ -116,6 +123,6 @@ def _assistant(value: Json, path: str, content: str | None) -> Json:
 
 MESSAGES: Field[tuple[Json, ...]] = Field(
     "messages",
-    schema.array(schema.mapped(schema.mapping(), _message, schema.object_schema(_FIELDS)), 1, 10_000),
+    schema.array(schema.mapped(schema.mapping(), _message, _MESSAGE_SCHEMA), 1, 10_000),
     about="the conversation so far, oldest first",
 )

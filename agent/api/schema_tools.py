@@ -20,7 +20,7 @@ def _name(value: str, path: str) -> str:
 
 _FUNCTION_NAME = Field(
     "name",
-    schema.mapped(schema.string(), _name, {"type": "string", "minLength": 1, "maxLength": 128}),
+    schema.mapped(schema.string(), _name, {"type": "string", "pattern": f"^{_NAME.pattern}$"}),
     about="letters, digits and . _ -",
 )
 _DESCRIPTION = optional("description", schema.string())

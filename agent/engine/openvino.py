@@ -15,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import op
 
-from agent.engine.base import Batch, Floats, Stage, Tokens
+from agent.engine.base import Batch, Chunk, Floats, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.openvino_graph import (
     BEGINS,
@@ -89,8 +89,12 @@ class OpenVinoStage:
                     self._request.set_tensor(name, ov.Tensor(port.element_type, ov.Shape([pages, *sizes])))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile the model: {error}") from error
-        weights.drop_pages()  # the plugin has laid out its own copy of every matrix but the embedding
         self._page_lists: dict[int, tuple[tuple[int, ...], NDArray[np.int32]]] = {}
+        # In the first step the plugin lays out its own copy of every matrix but the embedding: better now than in the
+        # first answer, and afterwards the pages of the file are not needed.
+        inputs = np.zeros(1, np.int64) if self._first else np.zeros((1, spec.hidden), np.float32)
+        self.run(inputs, Batch((Chunk(0, 0, (0,)),), ((0,),), PAGE_TOKENS))
+        weights.drop_pages()
 
     def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats:
         chunks = batch.chunks

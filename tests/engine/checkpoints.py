@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.engine.base import Floats
+from agent.engine.quantise import Packed
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,18 @@ def random_checkpoint(name: str) -> RandomCheckpoint:
     folder = Path(scratch.name)
     save_random(name, folder)
     return RandomCheckpoint(name, folder, oracle(folder))
+
+
+def unpacked(packed: Packed) -> Floats:
+    """The weights that a packed matrix stands for, written from the layout's description alone."""
+    outputs, inputs = packed.shape
+    values = packed.values.astype(np.int64)
+    if packed.format.bits == 4:
+        values = np.stack([values & 0xF, values >> 4], axis=2).reshape(outputs, inputs)
+        values = np.where(values >= 8, values - 16, values)
+    scales = np.repeat(packed.scales.astype(np.float32), packed.format.group, axis=1)
+    weights: Floats = (values * scales).astype(np.float32)
+    return weights
 
 
 def prompt_tokens(count: int, seed: int = 0, vocab: int = 331) -> list[int]:

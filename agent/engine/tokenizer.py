@@ -57,10 +57,6 @@ class Tokenizer:
         eos = self._id(self.named_tokens.get("eos_token"))
         ends = {*end_ids(folder), *([] if eos is None else [eos])}
         self.eos_ids: frozenset[int] = frozenset(id for id in ends if 0 <= id < vocab_size)
-        self._eos_id = eos
-        # Written in the configuration, these overrule the post-processor of tokenizer.json, as in transformers.
-        self._explicit = "add_bos_token" in config or "add_eos_token" in config
-        self._add_bos, self._add_eos = bool(config.get("add_bos_token")), bool(config.get("add_eos_token"))
         self._hidden = frozenset(id for id, t in self._added.items() if t.special and t.content not in MARKUP)
         # Runs of white space that are added tokens (Gemma, Phi) are ordinary text; all others steer the model.
         self.control_ids = frozenset(id for id, token in self._added.items() if not token.content.isspace())
@@ -88,14 +84,7 @@ class Tokenizer:
         """
         if not special:
             return self._encode_plain(_encodable(text), first=True)
-        if not self._explicit:
-            return list(self._backend.encode(_encodable(text)).ids)
-        ids = self.encode_rendered(text)
-        if self._add_bos and self.bos_id is not None:
-            ids.insert(0, self.bos_id)
-        if self._add_eos and self._eos_id is not None:
-            ids.append(self._eos_id)
-        return ids
+        return list(self._backend.encode(_encodable(text)).ids)
 
     def encode_rendered(self, text: str) -> list[int]:
         """The ids of what a chat template wrote: special tokens count, and none is added that it did not write."""

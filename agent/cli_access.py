@@ -18,6 +18,7 @@ from agent.errors import AuthenticationError
 
 _PERMISSIONS = ("inference", "models", "cluster")
 _NAME = "cli"
+_LONGEST_LOAD_S = 660.0  # the device itself gives up on a load a little earlier
 
 
 def add_key_argument(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -27,7 +28,7 @@ def add_key_argument(parser: argparse.ArgumentParser, *, again: bool = False) ->
 
 
 def inference_client(options: argparse.Namespace, config: Config) -> Client:
-    return Client(config.server.bind, config.server.inference_port, _key(options, config), timeout_s=300.0)
+    return Client(config.server.bind, config.server.inference_port, _key(options, config), timeout_s=_LONGEST_LOAD_S)
 
 
 def cluster_client(options: argparse.Namespace, config: Config) -> Client:

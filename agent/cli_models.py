@@ -6,11 +6,14 @@ import argparse
 from urllib.parse import quote
 
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
 from agent.cli_access import add_key_argument, inference_client
+from agent.client import Client
 from agent.config import Config
+from agent.models.options import QUANTISATIONS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         add_key_argument(action, again=True)
         if name == "load":
             action.add_argument("--context-length", type=int, metavar="N", help="tokens")
+            action.add_argument("--slots", type=int, metavar="N", help="answers computed together")
+            action.add_argument("--quantisation", choices=QUANTISATIONS)
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
@@ -49,11 +54,24 @@ def call(options: argparse.Namespace, config: Config) -> int:
     elif options.action == "remove":
         client.delete(f"/v1/models/{quote(options.model, safe='')}")
         console.print(Text(f"{options.model} is removed."))
+    elif options.action == "pull":
+        _pull(client, options.model, console)
     else:
-        body: dict[str, object] = {"model": options.model}
-        if options.action == "load" and options.context_length:
-            body["options"] = {"context_length": options.context_length}
-        client.post(f"/v1/models/{options.action}", body)
-        done = {"load": "loaded", "unload": "unloaded", "pull": "here"}[options.action]
-        console.print(Text(f"{options.model} is {done}."))
+        client.post(f"/v1/models/{options.action}", _body(options))
+        console.print(Text(f"{options.model} is {options.action}ed."))
     return 0
+
+
+def _body(options: argparse.Namespace) -> dict[str, object]:
+    wanted = {name: getattr(options, name, None) for name in ("context_length", "slots", "quantisation")}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return {"model": options.model, **({"options": given} if given else {})}
+
+
+def _pull(client: Client, model: str, console: Console) -> None:
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(model, total=None)
+        for step in client.stream("/v1/models/pull", {"model": model}):
+            progress.update(task, completed=step["completed"], total=step["total"] or None)
+    console.print(Text(f"{model} is here. `thox models load {model}` loads it."))

@@ -128,9 +128,11 @@ def _open_runner(
     threads: int,
     cache: Path,
 ) -> Runner:
-    from agent.engine.openvino import open_openvino
-
-    return open_openvino(
+    if _on_x86():
+        from agent.engine.openvino import open_openvino as open_form
+    else:
+        from agent.engine.onnx import open_onnx as open_form
+    return open_form(
         checkpoint,
         spec,
         quantisation,

@@ -18,6 +18,8 @@ import socket
 import struct
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +41,9 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 3.0  # what running answers get to end by themselves when the device stops
 STOP_S: Final = 10  # after which a worker that still runs is killed
 WORKER_SILENT_S: Final = 120  # a worker whose main loop stood still for this long is replaced
+CRASHES: Final = 5  # so many starts
+CRASHES_WITHIN_S: Final = 60.0  # within this time
+PAUSE_S: Final = 10.0  # put this between any two further ones
 CLUSTER_THREADS: Final = 16  # its own, so that streams on the inference port never keep the cluster waiting
 
 Environ = dict[str, Any]
@@ -109,6 +114,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "proc_name": "thox",
             "post_fork": _limit_stalls,
             "worker_exit": lambda _master, _worker: self.close(),
+            "on_exit": lambda _master: log.info("stopped"),
         }
         if shm.is_dir():
             settings["worker_tmp_dir"] = str(shm)
@@ -119,6 +125,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         try:
             self.node = self.build(self.config)
             self.node.start()
+            log.info("both ports answer")
         except (ThoxError, ConfigError, HardwareError) as error:
             log.error("the node cannot start: %s", error, extra={"hint": error.hint} if error.hint else None)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
@@ -143,8 +150,32 @@ def by_port(apps: Mapping[int, Wsgi]) -> Wsgi:
     return application
 
 
+class CrashPace:
+    """When a worker may be started: at once, but not for ever at once when one after the other dies."""
+
+    def __init__(self) -> None:
+        self._starts: deque[float] = deque(maxlen=CRASHES)
+
+    def may_start(self, now: float) -> bool:
+        """Whether to start one at ``now``, in seconds of a clock that only goes forward; a yes counts as a start."""
+        crashing = len(self._starts) == CRASHES and now - self._starts[0] < CRASHES_WITHIN_S
+        if crashing and now - self._starts[-1] < PAUSE_S:
+            return False
+        self._starts.append(now)
+        return True
+
+
 class _Master(Arbiter):  # type: ignore[misc]
     """A device has one worker, and every signal that ends a program in the foreground ends it gracefully."""
+
+    def __init__(self, app: BaseApplication) -> None:
+        self._pace = CrashPace()
+        super().__init__(app)
+
+    def spawn_workers(self) -> None:
+        """Called each second while the worker is missing."""
+        if self._pace.may_start(time.monotonic()):
+            super().spawn_workers()
 
     def handle_int(self) -> None:
         raise StopIteration  # gunicorn's way to say: stop as for SIGTERM

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from free_ports import two_free_ports
 
+from agent.server import CrashPace
+
 FAKE_NODE = Path(__file__).parents[1] / "fakes" / "fake_node.py"
 
 
@@ -235,6 +237,14 @@ def test_a_worker_that_is_killed_is_replaced_and_no_client_is_refused_meanwhile(
     assert len(seen - {first}) == 1
     assert own.trace() == ["start", "start"]
     own.stop()
+
+
+def test_a_worker_that_keeps_dying_is_started_less_often_and_soon_again_once_it_lives() -> None:
+    pace = CrashPace()
+    tries = [now * 0.5 for now in range(120)]  # one minute in which every start dies at once
+    starts = [now for now in tries if pace.may_start(now)]
+    assert starts == [0.0, 0.5, 1.0, 1.5, 2.0, 12.0, 22.0, 32.0, 42.0, 52.0]
+    assert pace.may_start(200.0) and pace.may_start(200.5)
 
 
 def test_a_port_that_is_taken_is_said_before_anything_else(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""From a model's folder to an engine that answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.config import Config, EngineConfig
+from agent.engine.base import Embeddings, EmbedRequest, Engine, Request, Sampling
+from agent.errors import ModelError
+from agent.loader import Loader, choose_quantisation, fingerprint, physical_cores
+from agent.models.checkpoint import StoredModel, inspect
+from agent.models.options import LoadOptions
+from agent.models.store import builtin_models
+from agent.telemetry import Telemetry
+
+
+def _stored(name: str, path: Path | None = None) -> StoredModel:
+    return inspect(name, path or builtin_models()[name], builtin=path is None)
+
+
+@pytest.fixture
+def loader(tmp_path: Path) -> Loader:
+    return Loader(Config(state_dir=tmp_path, engine=EngineConfig(threads=1, slots=2)), Telemetry())
+
+
+@pytest.fixture
+def nano(loader: Loader) -> Iterator[Engine]:
+    engine = loader(_stored("thox-nano"), LoadOptions(context_length=128, slots=3))
+    yield engine
+    engine.close()
+
+
+def test_the_shipped_model_loads_as_it_was_asked_for_and_writes_text(nano: Engine) -> None:
+    status = nano.status()
+    assert (status.model, status.kind, status.context_length, status.slots) == ("thox-nano", "text", 128, 3)
+    answer = nano.generate(Request("r", ("Hello",), Sampling(max_tokens=4, temperature=0.0, ignore_eos=True)))
+    deltas = list(answer)
+    assert deltas[-1].usage is not None and deltas[-1].usage.completion == 4
+
+
+def test_the_embedding_model_loads_and_gives_unit_vectors(loader: Loader) -> None:
+    engine = loader(_stored("all-minilm-l6-v2"), LoadOptions())
+    try:
+        found: Embeddings = engine.embed(EmbedRequest("r", ("Hello, world!",)))
+        assert found.vectors.shape == (1, 384)
+        assert float(np.linalg.norm(found.vectors[0])) == pytest.approx(1.0, abs=1e-5)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_hidden_layers": 99}, "layers"),
+        ({"architectures": ["NobodyKnowsForCausalLM"]}, "NobodyKnows"),
+        ({"vocab_size": 11}, "11"),
+    ],
+)
+def test_a_folder_that_contradicts_itself_is_refused_by_name(
+    loader: Loader, tmp_path: Path, change: dict[str, object], named: str
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(builtin_models()["thox-nano"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    stored = replace(_stored("broken", folder), broken="", kind="text")
+    with pytest.raises(ModelError, match=named):
+        loader(stored, LoadOptions())
+
+
+def test_few_bits_are_chosen_for_the_models_that_bear_them() -> None:
+    assert [choose_quantisation("auto", n) for n in (4_000_000, 135_000_000, 1_000_000_000)] == [
+        "float",
+        "int8",
+        "int4",
+    ]
+    assert choose_quantisation("int4-g32", 4_000_000) == "int4-g32"
+
+
+def test_the_fingerprint_changes_with_weights_and_with_quantisation() -> None:
+    assert len({fingerprint("a", "int8"), fingerprint("a", "int4"), fingerprint("b", "int8")}) == 3
+
+
+def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
+    assert physical_cores() >= 1
+
+    for cpu in os.sched_getaffinity(0):
+        siblings = tmp_path / f"cpu{cpu}" / "topology"
+        siblings.mkdir(parents=True)
+        (siblings / "thread_siblings_list").write_text("0-127\n")
+    assert physical_cores(tmp_path) == 1

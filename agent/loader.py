@@ -21,11 +21,7 @@ from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
 from agent.models.checkpoint import StoredModel
-from agent.models.options import LoadOptions
-
-_LONGEST_DEFAULT = 8192  # tokens of context unless somebody asks for more: the cache of a long one takes gigabytes
-_CONTEXTS_HELD = 4  # full contexts that the cache holds unless the configuration says otherwise
-_AUTO: tuple[tuple[int, Quantisation], ...] = ((50_000_000, "float"), (500_000_000, "int8"))
+from agent.models.options import CONTEXTS_HELD, LONGEST_DEFAULT, LoadOptions, choose_quantisation, needed_bytes
 
 
 class Loader:
@@ -39,11 +35,20 @@ class Loader:
         """The model, ready to answer. Takes seconds to minutes; raises ModelError, NoRoomError or EngineError."""
         return self._embedding(model) if model.kind == "embedding" else self._text(model, options)
 
+    def needed(self, model: StoredModel, options: LoadOptions) -> int:
+        """An estimate of the bytes of memory that opening the model will take."""
+        engine = self._config.engine
+        filled = LoadOptions(
+            context_length=options.context_length or engine.context_length or None,
+            quantisation=options.quantisation or engine.quantisation,
+        )
+        return needed_bytes(model, filled, engine.cache_tokens)
+
     def _text(self, model: StoredModel, options: LoadOptions) -> Engine:
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
         spec = DecoderSpec.from_config(json.loads((model.path / "config.json").read_text()))
-        wanted = options.context_length or engine.context_length or _LONGEST_DEFAULT
+        wanted = options.context_length or engine.context_length or LONGEST_DEFAULT
         context_length = min(wanted, spec.context_length)
         quantisation = choose_quantisation(options.quantisation or engine.quantisation, model.parameters)
         slots = options.slots or engine.slots
@@ -55,7 +60,7 @@ class Loader:
             quantisation,
             slots=slots,
             context_length=context_length,
-            cache_tokens=engine.cache_tokens or _CONTEXTS_HELD * context_length,
+            cache_tokens=engine.cache_tokens or CONTEXTS_HELD * context_length,
             threads=engine.threads or physical_cores(),
             cache=self._config.state_dir / "cache" / checkpoint.digest,
         )
@@ -80,19 +85,6 @@ class Loader:
         tokenizer = Tokenizer.load(model.path, spec.vocab_size)
         mark = fingerprint(checkpoint.digest, "float")
         return EncoderEngine(model.name, spec, form, tokenizer, fingerprint=mark, meter=self._meter)
-
-
-def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
-    """``auto`` takes the fewest bits that a model of this size bears without harm that shows.
-
-    Decoding is as fast as memory is read, so large models gain most from few bits, and they lose least by them: below
-    some half a billion parameters int4 costs answers noticeably, and a model of a few million reads so little a token
-    that even float32 is not what bounds it.
-    """
-    known: dict[str, Quantisation] = {"float": "float", "int8": "int8", "int4": "int4", "int4-g32": "int4-g32"}
-    if wanted in known:
-        return known[wanted]
-    return next((quantisation for below, quantisation in _AUTO if parameters < below), "int4")
 
 
 def fingerprint(digest: str, quantisation: str) -> str:

@@ -33,7 +33,8 @@ class Node:
         state_dir = make_state_dir(config)
         keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
-        self._host = ModelHost(store, Loader(config, telemetry))
+        loader = Loader(config, telemetry)
+        self._host = ModelHost(store, loader, needed=loader.needed)
         telemetry.watch(self._statuses)
         address = f"{config.server.bind}:{config.server.cluster_port}"
         hardware = open_hardware(config.hardware.mode, load=self._load)

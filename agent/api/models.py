@@ -25,7 +25,7 @@ _LOADED_WITHIN_S = 600.0  # longer than any client waits; past it the load goes 
 
 
 def models_blueprint(host: ModelHost, store: ModelStore, puller: Puller) -> Blueprint:
-    """Routes under /v1/models. One blueprint for each app: Flask binds a blueprint's routes to the apps it is given."""
+    """Routes under /v1/models; both apps may be given the same blueprint."""
     blueprint = Blueprint("models", __name__)
 
     @blueprint.get("/v1/models")

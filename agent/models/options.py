@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from agent.models.checkpoint import StoredModel
 
-QUANTISATIONS = ("auto", "float", "int8", "int4", "int4-g32")
+if TYPE_CHECKING:  # it brings numpy, for which the command line must not wait
+    from agent.engine.quantise import Quantisation
 
-# Bytes a parameter takes once loaded, scales included; "auto" is counted as int8, the larger of what it chooses
-# for models whose size matters.
-_PARAMETER_BYTES = {"auto": 1.06, "float": 4.0, "int8": 1.06, "int4": 0.56, "int4-g32": 0.63}
-_CACHE_VALUE_BYTES = 2  # f16 at most; the CPU engine keeps u8
+QUANTISATIONS = ("auto", "float", "int8", "int4", "int4-g32")
+LONGEST_DEFAULT = 8192  # tokens of context unless somebody asks for more: the cache of a long one takes gigabytes
+CONTEXTS_HELD = 4  # full contexts that the cache holds unless the configuration says otherwise
+
+_AUTO: tuple[tuple[int, Quantisation], ...] = ((50_000_000, "float"), (500_000_000, "int8"))
+_PARAMETER_BYTES = {"float": 4.0, "int8": 1.01, "int4": 0.56, "int4-g32": 0.63}  # scales, and the int8 head of int4
+_CACHE_VALUE_BYTES = 2  # f16; the forms that keep u8 need less
 _RUNTIME_BYTES = 64 * 1024 * 1024  # tokenizer, compiled graph, activations
-_CONTEXTS_HELD = 4  # full contexts the cache has room for unless the configuration says otherwise
-_DEFAULT_CONTEXT = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,26 @@ class LoadOptions:
     slots: int | None = None
 
 
-def needed_bytes(model: StoredModel, options: LoadOptions) -> int:
-    """An estimate of the memory a loaded model takes, on the high side: weights, key-value cache, runtime."""
-    weights = model.parameters * _PARAMETER_BYTES[options.quantisation or "auto"]
-    if model.kind == "embedding":
-        weights = model.parameters * _PARAMETER_BYTES["float"]
-    context = options.context_length or min(model.context_length or _DEFAULT_CONTEXT, _DEFAULT_CONTEXT)
-    return int(weights) + model.cache_values * _CACHE_VALUE_BYTES * context * _CONTEXTS_HELD + _RUNTIME_BYTES
+def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
+    """``auto`` takes the fewest bits that a model of this size bears without harm that shows.
+
+    Decoding is as fast as memory is read, so large models gain most from few bits, and they lose least by them: below
+    some half a billion parameters int4 costs answers noticeably, and a model of a few million reads so little a token
+    that even float32 is not what bounds it.
+    """
+    known: dict[str, Quantisation] = {"float": "float", "int8": "int8", "int4": "int4", "int4-g32": "int4-g32"}
+    if wanted in known:
+        return known[wanted]
+    return next((quantisation for below, quantisation in _AUTO if parameters < below), "int4")
+
+
+def needed_bytes(model: StoredModel, options: LoadOptions, cache_tokens: int = 0) -> int:
+    """An estimate of the memory a loaded model takes, on the high side: weights, key-value cache, runtime.
+
+    ``cache_tokens``: how many the cache holds over all slots; 0: enough for CONTEXTS_HELD full contexts.
+    """
+    wanted = "float" if model.kind == "embedding" else options.quantisation or "auto"
+    weights = model.parameters * _PARAMETER_BYTES[choose_quantisation(wanted, model.parameters)]
+    context = options.context_length or LONGEST_DEFAULT
+    tokens = cache_tokens or CONTEXTS_HELD * min(context, model.context_length or context)
+    return int(weights) + model.cache_values * _CACHE_VALUE_BYTES * tokens + _RUNTIME_BYTES

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,17 @@ def test_the_free_memory_is_the_kernels_own_figure(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:   7 kB\n")
     assert memory_bytes("MemAvailable", tmp_path / "meminfo") == 7 * 1024
     assert memory_bytes() > 1 << 20
+
+
+def test_the_estimate_of_memory_follows_weights_quantisation_and_cache(store: ModelStore) -> None:
+    model = replace(store.find("a"), parameters=8_000_000_000, cache_values=65_536, context_length=131_072)
+    gib = {
+        kind: needed_bytes(model, LoadOptions(quantisation=kind)) / (1 << 30)
+        for kind in ("int4", "int8", "float", "auto")
+    }
+    assert 8 < gib["int4"] < 9 < 11 < gib["int8"] < 12 < 33 < gib["float"] < 35  # 4 GiB of each are the cache
+    assert gib["auto"] == gib["int4"]
+    small = needed_bytes(model, LoadOptions(quantisation="int4"), cache_tokens=2048)
+    assert small / (1 << 30) == pytest.approx(gib["int4"] - 3.75, abs=0.01)
+    short = needed_bytes(model, LoadOptions(quantisation="int4", context_length=2048))
+    assert short / (1 << 30) == pytest.approx(gib["int4"] - 3.0, abs=0.01)

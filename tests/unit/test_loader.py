@@ -15,9 +15,9 @@ import pytest
 from agent.config import Config, EngineConfig
 from agent.engine.base import Embeddings, EmbedRequest, Engine, Request, Sampling
 from agent.errors import ModelError
-from agent.loader import Loader, choose_quantisation, fingerprint, physical_cores
+from agent.loader import Loader, fingerprint, physical_cores
 from agent.models.checkpoint import StoredModel, inspect
-from agent.models.options import LoadOptions
+from agent.models.options import LoadOptions, choose_quantisation
 from agent.models.store import builtin_models
 from agent.telemetry import Telemetry
 

@@ -6,12 +6,14 @@ computed alone, since it fills the processor by itself.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from agent.engine.base import Batch, Floats, Tokens
+from agent.engine.base import Batch, Floats, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.onnx_decoder import (
     HIDDEN,
@@ -27,6 +29,10 @@ from agent.engine.onnx_decoder import (
     DecoderGraph,
 )
 from agent.engine.onnx_graph import Array, Session
+from agent.engine.quantise import Quantisation
+from agent.engine.rows import RowTable
+from agent.engine.staged import StagedRunner
+from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError
 
@@ -164,3 +170,33 @@ class OnnxStage:
             return
         for row, begin in zip(part.tokens, part.inputs, strict=True):
             result[begin : begin + length] = states[row]
+
+
+def open_onnx(
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    quantisation: Quantisation,
+    *,
+    cuts: Sequence[range] | None = None,
+    slots: int,
+    context_length: int,
+    cache_tokens: int,
+    threads: int,
+    cache: Path | None,
+) -> StagedRunner:
+    """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
+
+    Every slot has a row for a whole context, so there are as many slots as ``cache_tokens`` has room for, ``slots`` at
+    most and one at least. ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed
+    weights. Raises ModelError, NoRoomError and EngineError as Weights and OnnxStage do.
+    """
+    rows = max(1, min(slots, cache_tokens // context_length))
+    stages: list[Stage] = []
+    for layers in cuts or [range(spec.layers)]:
+        packers = threads or os.cpu_count() or 1
+        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
+        exact = quantisation == "float"
+        stages.append(
+            OnnxStage(spec, layers, weights, rows=rows, row_tokens=context_length, exact=exact, threads=threads)
+        )
+    return StagedRunner(stages, RowTable(rows, context_length), context_length=context_length, vocab_size=spec.vocab)

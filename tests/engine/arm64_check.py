@@ -1,0 +1,78 @@
+"""The ONNX form on an arm64 processor against the same on this one. A script, not a test: emulation takes minutes.
+
+    PYTHONPATH=. python tests/engine/arm64_check.py make FOLDER       where the tests run
+    PYTHONPATH=. python tests/engine/arm64_check.py compare FOLDER    on arm64, with what the agent itself needs
+
+``make`` leaves random checkpoints in the folder, and what comes out of them; ``compare`` ends with 1 if anything
+differs. ``docs/ARCHITECTURE.md`` says how to get an arm64 Python under qemu.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from agent.engine.base import Chunk, Floats
+from agent.engine.encoder_spec import EncoderSpec
+from agent.engine.encoder_weights import EncoderWeights
+from agent.engine.onnx_encoder import OnnxEncoder
+from agent.engine.quantise import Quantisation
+from agent.engine.weights import Checkpoint
+
+DECODERS = ("llama", "qwen2", "qwen3", "mistral-window")
+# Activations are rounded to int8 in packed formats, so a last bit that differs can become a step of 1 in 127.
+BOUNDS: dict[Quantisation, float] = {"float": 1e-5, "int8": 2e-2, "int4": 2e-2}
+
+
+def results(folder: Path) -> dict[str, Floats]:
+    """What the ONNX forms give for every checkpoint of the folder."""
+    from stage_forms import open_form
+
+    found: dict[str, Floats] = {}
+    tokens = np.random.default_rng(5).integers(3, 331, 48).tolist()
+    for name in DECODERS:
+        for quantisation in BOUNDS:
+            runner = open_form("onnx", folder / name, quantisation)
+            runner.begin(1, tokens)
+            runner.reserve(1, 48)
+            rows = [runner.forward([Chunk(1, 0, tokens[:40], "all")]).copy()]
+            rows += [runner.forward([Chunk(1, at, tokens[at : at + 1])]).copy() for at in range(40, 48)]
+            found[f"{name} {quantisation}"] = np.concatenate(rows)
+            runner.close()
+    spec = EncoderSpec.from_folder(folder / "nomic")
+    encoder = OnnxEncoder(spec, EncoderWeights.read(spec, Checkpoint.open(folder / "nomic")), threads=2)
+    found["nomic float"] = encoder.run(np.array([tokens, tokens[::-1]], np.int64))
+    return found
+
+
+def make(folder: Path) -> int:
+    from checkpoints import random_checkpoint
+    from encoders import nomic
+
+    for name in DECODERS:
+        shutil.copytree(random_checkpoint(name).folder, folder / name, dirs_exist_ok=True)
+    shutil.copytree(nomic()[0], folder / "nomic", dirs_exist_ok=True)
+    np.savez(folder / "expected.npz", **results(folder))  # type: ignore[arg-type]
+    return 0
+
+
+def compare(folder: Path) -> int:
+    expected = np.load(folder / "expected.npz")
+    failures = 0
+    for name, found in results(folder).items():
+        want = expected[name]
+        error = float(np.abs(found - want).max()) / float(want.max() - want.min())
+        fine = error <= BOUNDS[name.split()[1]]  # type: ignore[index]
+        failures += not fine
+        sys.stdout.write(f"{platform.machine()} {name}: {error:.1e} of the range{'' if fine else ', TOO MUCH'}\n")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in ("make", "compare"):
+        sys.exit(__doc__)
+    sys.exit(make(Path(sys.argv[2])) if sys.argv[1] == "make" else compare(Path(sys.argv[2])))

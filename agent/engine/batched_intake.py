@@ -10,8 +10,9 @@ from typing import Protocol
 
 from agent.engine.answer import StreamedAnswer
 from agent.engine.base import Chat, Delta, Grammar, Infill, Prompt, Request, Usage
+from agent.engine.output import OutputParser
 from agent.engine.sampler import Sampler
-from agent.engine.sequence import Matcher, Parser, TextStream, TokenSequence, Vocabulary, Writer
+from agent.engine.sequence import Matcher, TextStream, TokenSequence, Vocabulary, Writer
 from agent.errors import RequestError
 
 
@@ -35,7 +36,7 @@ class Template(Protocol):
 
     def encode(self, chat: Chat, /) -> list[int]: ...
 
-    def parser(self, chat: Chat, /) -> Parser: ...
+    def parser(self, chat: Chat, /, prompt: Sequence[int], *, constrained: bool) -> OutputParser: ...
 
     def grammar(self, chat: Chat, /) -> Grammar | None: ...
 
@@ -43,7 +44,7 @@ class Template(Protocol):
 class Matchers(Protocol):
     """Compiles grammars against the vocabulary."""
 
-    def matcher(self, grammar: Grammar, /) -> Matcher: ...
+    def matcher(self, grammar: Grammar, /, param: str | None) -> Matcher: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -146,11 +147,14 @@ class Intake:
         self, request: Request, prompt: Prompt, tokens: list[int], room: int, index: int, seed: int
     ) -> TokenSequence:
         sampling = request.sampling
-        grammar, parser = request.grammar, None
+        matcher, parser = None, None
         if isinstance(prompt, Chat):
             template = self._templated()
-            parser = template.parser(prompt)
-            grammar = template.grammar(prompt) or grammar
+            forced = template.grammar(prompt)
+            matcher = None if forced is None else self._matcher(forced, "tools")
+            parser = template.parser(prompt, tokens, constrained=forced is None and request.grammar is not None)
+        if matcher is None and request.grammar is not None:
+            matcher = self._matcher(request.grammar, None)
         # A raw prompt's text goes on, the answer to a chat begins afresh: it decides about the first space.
         stream = self.tokenizer.stream(() if isinstance(prompt, Chat) else tokens[-1:])
         return TokenSequence(
@@ -161,7 +165,7 @@ class Intake:
             sampler=Sampler(sampling, vocab_size=self.vocab_size, seed=seed, choice=index, prompt=tokens),
             writer=Writer(index, stream, sampling.stop, parser),
             vocabulary=self.tokenizer,
-            matcher=None if grammar is None else self._matcher(grammar),
+            matcher=matcher,
             echo=Delta(index, self._prompt_text(prompt, tokens)) if request.echo else None,
             score=sampling.logprobs if request.echo else None,
         )
@@ -182,9 +186,11 @@ class Intake:
             )
         return self.template
 
-    def _matcher(self, grammar: Grammar) -> Matcher:
+    def _matcher(self, grammar: Grammar, param: str | None) -> Matcher:
         if self.grammars is None:
             raise RequestError(
-                "this model's tokenizer cannot be held to a grammar", param="response_format", hint="ask for plain text"
+                "this model's tokenizer cannot be held to a grammar",
+                param=param or "response_format",
+                hint="ask for plain text",
             )
-        return self.grammars.matcher(grammar)
+        return self.grammars.matcher(grammar, param)

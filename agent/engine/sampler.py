@@ -21,7 +21,9 @@ Ids = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
 GREEDY_BELOW = 1e-5  # a smaller temperature is zero: dividing by it would leave the range of float32
-CANDIDATES = 1024  # so many are picked before anything is sorted
+CANDIDATES = 1024  # as many as it is quicker to sort than to halve
+FIRST_PIVOT = 3e-4  # most of a model's weights are less than this share of the largest one
+SMALLEST = 1e-30
 BLOCK = 512  # weights summed at once when a token is drawn from a whole vocabulary
 BAN, FORCE = -100.0, 100.0  # biases that OpenAI documents as "ban" and "exclusive selection"
 
@@ -111,37 +113,57 @@ class Sampler:
         bits = int(np.random.Philox(counter=self._position, key=self._key).random_raw())
         uniform = (bits >> 11) * 2.0**-53
         if sampling.top_p >= 1.0 and sampling.top_k <= 0 and sampling.min_p <= 0.0:
-            return _pick_of_all(np.exp(scaled), uniform)
+            return _pick_of_many(np.exp(scaled), uniform)
         ids = survivors(scaled, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)
-        return int(ids[_pick(np.exp(scaled[ids]), uniform)])
+        return int(ids[_pick_of_many(np.exp(scaled[ids]), uniform)])
 
 
 def survivors(scaled: Floats, *, top_k: int, top_p: float, min_p: float, candidates: int = CANDIDATES) -> Ids:
-    """The tokens that may be drawn, out of logits over temperature whose largest is 0.
+    """The tokens that may be drawn, out of logits over temperature whose largest is 0; in no particular order.
 
     The same as sorting everything (best first, the lower id first among equals) and cutting: at ``exp(x) >= min_p``,
     after ``top_k``, and after the shortest run whose share of what is left reaches ``top_p``.
     """
-    limit = len(scaled)
-    floor = math.log(min_p) if min_p > 0 else -math.inf
-    allowed = scaled >= floor if min_p > 0 else None
-    if allowed is not None:
-        limit = int(np.count_nonzero(allowed))
+    allowed = scaled >= math.log(min_p) if min_p > 0 else None
     if 0 < top_k < len(scaled):
-        ids = largest(scaled, min(top_k, limit))
-        if top_p >= 1.0:
-            return ids
-        total = float(np.exp(scaled[ids]).sum(dtype=np.float64))
-        return ids[: _run(scaled[ids], top_p * total)]
-    if top_p >= 1.0:
-        return np.arange(limit) if allowed is None else np.flatnonzero(allowed)
-    total = float(np.exp(scaled if allowed is None else scaled[allowed]).sum(dtype=np.float64))
-    for count in (min(candidates, limit), limit):
-        ids = largest(scaled, count)
-        length = _run(scaled[ids], top_p * total)
-        if length <= count:
-            return ids[:length]
-    return ids
+        ids = largest(scaled, top_k if allowed is None else min(top_k, int(np.count_nonzero(allowed))))
+    elif allowed is not None:
+        ids = np.flatnonzero(allowed)
+    elif top_p < 1.0:
+        return _nucleus(np.exp(scaled), top_p, candidates)
+    else:
+        return np.arange(len(scaled))
+    return ids if top_p >= 1.0 else ids[_nucleus(np.exp(scaled[ids]), top_p, candidates)]
+
+
+def _nucleus(weights: Floats, share: float, candidates: int) -> Ids:
+    """The shortest run of weights, largest first, that is ``share`` of their sum.
+
+    By halving the range in which the smallest of the run lies, until so few are left in it that sorting them is cheap:
+    a sort of a whole vocabulary takes longer than the forward pass of a small model.
+    """
+    mass = share * float(weights.sum(dtype=np.float64))
+    band, above, pivot = weights, 0.0, FIRST_PIVOT
+    while len(band) > candidates:
+        upper = band[band > pivot]
+        inside = float(upper.sum(dtype=np.float64))
+        if above + inside >= mass:
+            band = upper
+        else:
+            band, above = band[band <= pivot], above + inside
+        least, most = float(band.min()), float(band.max())
+        if not least < most:
+            break  # all the same: nothing to halve
+        pivot = math.sqrt(max(least, SMALLEST) * most)  # in the middle of their logarithms; zero has none
+        if not least <= pivot < most:
+            pivot = least
+    band = np.sort(band)[::-1]
+    reached = int(np.searchsorted(above + np.cumsum(band, dtype=np.float64), mass, side="left"))
+    edge = band[min(reached, len(band) - 1)]
+    ids = np.flatnonzero(weights >= edge)
+    # Of those equal to the last one in the run, as many as are in it: the lower ids.
+    spare = int(np.count_nonzero(band[reached + 1 :] == edge))
+    return ids if spare == 0 else np.delete(ids, np.flatnonzero(weights[ids] == edge)[-spare:])
 
 
 def largest(values: Floats, count: int) -> Ids:
@@ -167,12 +189,6 @@ def scored(row: Floats, token: int, top: int) -> Choice:
     return Choice(token, float(row[token]) - total, tuple((int(i), float(row[i]) - total) for i in ids))
 
 
-def _run(ordered: Floats, mass: float) -> int:
-    """How many of the weights, best first, add up to ``mass``; one more than there are when all do not."""
-    sums = np.cumsum(np.exp(ordered).astype(np.float64))
-    return int(np.searchsorted(sums, mass, side="left")) + 1
-
-
 def _pick(weights: Floats | NDArray[np.float64], uniform: float) -> int:
     """The index under which ``uniform`` of [0, 1) falls; never one whose weight is zero."""
     sums = np.cumsum(weights.astype(np.float64))
@@ -180,8 +196,8 @@ def _pick(weights: Floats | NDArray[np.float64], uniform: float) -> int:
     return min(int(np.searchsorted(sums, uniform * sums[-1], side="right")), last)
 
 
-def _pick_of_all(weights: Floats, uniform: float) -> int:
-    """As ``_pick``, by the sums of blocks: a running sum over a whole vocabulary takes milliseconds."""
+def _pick_of_many(weights: Floats, uniform: float) -> int:
+    """As ``_pick``, by the sums of blocks: one running sum over a whole vocabulary takes milliseconds."""
     starts = np.arange(0, len(weights), BLOCK)
     sums = np.add.reduceat(weights, starts, dtype=np.float64)
     block = _pick(sums, uniform)

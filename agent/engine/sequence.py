@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from agent.engine.base import Chunk, Delta, FinishReason, Floats, TokenLogprob, ToolCallDelta
+from agent.engine.output import OutputParser
 from agent.engine.sampler import Choice, Mask, Sampler, scored
 from agent.engine.scheduler import Place
 from agent.engine.stops import StopScanner
@@ -28,25 +29,6 @@ class TextStream(Protocol):
     def flush(self) -> str: ...
 
 
-class Parser(Protocol):
-    """Text to the parts of a message."""
-
-    def feed(self, text: str, /) -> Sequence[Piece]: ...
-
-    def end(self) -> Sequence[Piece]: ...
-
-
-class Piece(Protocol):
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def reasoning(self) -> str: ...
-
-    @property
-    def tool_calls(self) -> tuple[ToolCallDelta, ...]: ...
-
-
 class Matcher(Protocol):
     """What a grammar allows next."""
 
@@ -65,7 +47,7 @@ class Writer:
     string do not go out at all.
     """
 
-    def __init__(self, index: int, stream: TextStream, stops: Sequence[str], parser: Parser | None) -> None:
+    def __init__(self, index: int, stream: TextStream, stops: Sequence[str], parser: OutputParser | None) -> None:
         self._index = index
         self._stream = stream
         self._scanner = StopScanner(stops)
@@ -73,14 +55,12 @@ class Writer:
         self._read = 0  # characters of text so far, the held back ones included
         self._passed = 0  # of these, how many are certain to belong to the answer
         self._spans: list[tuple[int, int, TokenLogprob]] = []  # from where to where a token's text goes; not yet out
-        self._called = False
-        self._thinking = False
         self.reasoning_tokens = 0
 
     @property
     def stopped(self) -> bool:
-        """A stop string was met."""
-        return self._scanner.stopped
+        """Nothing that follows belongs to the answer: after a stop string, or the one tool call that was allowed."""
+        return self._scanner.stopped or (self._parser is not None and self._parser.done)
 
     def write(self, token: int, logprob: TokenLogprob | None) -> Delta | None:
         """The piece that this token completes; None when it completes none."""
@@ -89,8 +69,9 @@ class Writer:
         if logprob is not None:
             self._spans.append((begin, self._read, logprob))
         passed = self._scanner.feed(text) if text else ""
+        thinking = self._parser is not None and self._parser.reasoning
         text, reasoning, calls = self._parsed(passed)
-        if self._thinking or reasoning:
+        if thinking or reasoning:
             self.reasoning_tokens += 1
         self._passed += len(passed)
         if not (text or reasoning or calls):
@@ -100,26 +81,23 @@ class Writer:
     def end(self, reason: FinishReason) -> Delta:
         """The last piece, with all that was held back."""
         passed = ""
-        if not self.stopped:
+        if not self._scanner.stopped:
             passed = self._scanner.feed(self._stream.flush())
-            if self.stopped:
+            if self._scanner.stopped:
                 reason = "stop"
             passed += self._scanner.flush()
         self._passed += len(passed)
         text, reasoning, calls = self._parsed(passed, last=True)
-        if reason == "stop" and self._called:
+        if reason == "stop" and self._parser is not None and self._parser.saw_tool_call:
             reason = "tool_calls"
-        logprobs = tuple(lp for begin, _, lp in self._spans if begin < self._passed or not self.stopped)
+        logprobs = tuple(lp for begin, _, lp in self._spans if begin < self._passed or not self._scanner.stopped)
         return Delta(self._index, text, reasoning, calls, logprobs, reason)
 
     def _parsed(self, passed: str, *, last: bool = False) -> tuple[str, str, tuple[ToolCallDelta, ...]]:
         if self._parser is None:
             return passed, "", ()
         pieces = [*(self._parser.feed(passed) if passed else ()), *(self._parser.end() if last else ())]
-        if pieces:
-            self._thinking = bool(pieces[-1].reasoning)
         calls = tuple(call for piece in pieces for call in piece.tool_calls)
-        self._called = self._called or bool(calls)
         return "".join(p.text for p in pieces), "".join(p.reasoning for p in pieces), calls
 
     def _due(self) -> tuple[TokenLogprob, ...]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.engine.base import Chat, Delta, Grammar, ToolCallDelta, Usage
+from agent.engine.base import Chat, Grammar, Usage
+from agent.engine.output import OutputParser
+from agent.engine.reasoning import FORMATS
 from agent.engine.sampler import Mask
+from agent.engine.tool_formats import HERMES
 
 
 class FakeStream:
@@ -50,40 +53,17 @@ class FakeTokenizer:
         return None
 
 
-class FakeParser:
-    """What stands in round brackets is reasoning, in square ones the name of a tool called without arguments."""
-
-    def __init__(self) -> None:
-        self._kind = ""
-        self._name = ""
-        self._calls = 0
-
-    def feed(self, text: str, /) -> list[Delta]:
-        pieces: list[Delta] = []
-        for char in text:
-            if char in "([":
-                self._kind = char
-            elif char in ")]":
-                if char == "]":
-                    pieces.append(Delta(tool_calls=(ToolCallDelta(self._calls, f"call_{self._calls}", self._name),)))
-                    self._calls, self._name = self._calls + 1, ""
-                self._kind = ""
-            elif self._kind == "[":
-                self._name += char
-            else:
-                pieces.append(Delta(reasoning=char) if self._kind == "(" else Delta(text=char))
-        return pieces
-
-    def end(self) -> list[Delta]:
-        return []
-
-
 class FakeTemplate:
+    """Messages one after another, reasoning and tools as Qwen writes them; the name of a forced tool is the answer."""
+
     def encode(self, chat: Chat, /) -> list[int]:
         return [ord(char) - 32 for message in chat.messages for char in str(message["content"])]
 
-    def parser(self, chat: Chat, /) -> FakeParser:
-        return FakeParser()
+    def parser(self, chat: Chat, /, prompt: Sequence[int], *, constrained: bool) -> OutputParser:
+        if constrained:
+            return OutputParser()
+        tools = HERMES if chat.tools else None
+        return OutputParser(tools, ("F", "G"), parallel=chat.parallel_tool_calls, reasoning=FORMATS[0])
 
     def grammar(self, chat: Chat, /) -> Grammar | None:
         return Grammar("regex", str(chat.tool_choice)) if chat.tool_choice not in ("auto", "none") else None
@@ -113,7 +93,7 @@ class FakeMatcher:
 class FakeGrammars:
     vocab_size: int
 
-    def matcher(self, grammar: Grammar, /) -> FakeMatcher:
+    def matcher(self, grammar: Grammar, /, param: str | None) -> FakeMatcher:
         return FakeMatcher([ord(char) - 32 for char in grammar.text], self.vocab_size)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fakes_engine import GREEDY, Read, ask, engine_over, read
 from fakes_runner import FakeRunner, hashed, scripted
 from fakes_text import FakeTokenizer
 
-from agent.engine.base import Chat, Grammar, Request, Sampling, ToolCallDelta
+from agent.engine.base import Chat, Grammar, Request, Sampling
 from agent.engine.batched import BatchedEngine
 from agent.errors import EngineError, RequestError
 
@@ -115,28 +116,41 @@ def test_echo_without_new_tokens_is_the_prompt_alone() -> None:
     assert got.usage is not None and got.usage.completion == 0
 
 
-def chat(engine: BatchedEngine, *, tool_choice: str = "auto", grammar: Grammar | None = None) -> Read:
-    talk = Chat(({"role": "user", "content": "_"},), tool_choice=tool_choice)
-    return read(engine.generate(Request("r", (talk,), replace(GREEDY, max_tokens=40), grammar)))
+TOOLS = ({"type": "function", "function": {"name": "F"}}, {"type": "function", "function": {"name": "G"}})
+CALLS = '<tool_call>{"name": "F", "arguments": {}}</tool_call><tool_call>{"name": "G", "arguments": {}}</tool_call>'
+LAST = FakeTokenizer(eos=frozenset({95}))
+
+
+def chat(engine: BatchedEngine, *, grammar: Grammar | None = None, **options: Any) -> Read:  # noqa: ANN401
+    talk = Chat(({"role": "user", "content": "_"},), **options)
+    return read(engine.generate(Request("r", (talk,), replace(GREEDY, max_tokens=200), grammar)))
 
 
 def spoken(text: str) -> FakeRunner:
+    """Says the text, a character a token, and then its end token."""
     return FakeRunner(scripted(96, [*(ord(char) - 32 for char in text), 95], prompt=1), vocab_size=96)
 
 
 def test_a_chat_answer_comes_in_its_parts_and_reasoning_is_counted() -> None:
-    with engine_over(spoken("(HM)YES"), tokenizer=FakeTokenizer(eos=frozenset({95}))) as engine:
+    with engine_over(spoken("<think>HM</think>YES"), tokenizer=LAST) as engine:
         got = chat(engine)
     assert (got.text, got.reasoning[0], got.finishes[0]) == ("YES", "HM", "stop")
-    assert got.usage is not None and (got.usage.completion, got.usage.reasoning) == (8, 3)
+    assert got.usage is not None and got.usage.completion == 21
+    assert got.usage.reasoning == len("HM</think>"), "a mark is a token in real vocabularies"
 
 
 def test_tool_calls_are_given_as_such_and_name_the_end() -> None:
-    with engine_over(spoken("OK[F][G]"), tokenizer=FakeTokenizer(eos=frozenset({95}))) as engine:
-        got = chat(engine)
+    with engine_over(spoken("OK" + CALLS), tokenizer=LAST) as engine:
+        got = chat(engine, tools=TOOLS)
+        one = chat(engine, tools=TOOLS, parallel_tool_calls=False)
+        plain = chat(engine)
     calls = [call for delta in got.deltas for call in delta.tool_calls]
-    assert calls == [ToolCallDelta(0, "call_0", "F"), ToolCallDelta(1, "call_1", "G")]
+    assert [call.name for call in calls if call.name] == ["F", "G"]
     assert (got.text, got.finishes[0]) == ("OK", "tool_calls")
+    assert [call.name for delta in one.deltas for call in delta.tool_calls if call.name] == ["F"]
+    assert one.usage is not None and got.usage is not None and one.usage.completion < got.usage.completion / 2 + 5
+    assert one.finishes[0] == "tool_calls"
+    assert (plain.text, plain.finishes[0]) == ("OK" + CALLS, "stop")
 
 
 def test_a_grammar_decides_and_its_end_is_the_answers() -> None:

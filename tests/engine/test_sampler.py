@@ -115,7 +115,7 @@ def test_draws_over_a_large_vocabulary_follow_its_softmax() -> None:
 
 
 def test_penalties_follow_the_formula_over_what_was_written() -> None:
-    row, draws = row_of(2), 3000
+    row, draws = row_of(2), 2000
     options: dict[str, Any] = {"presence_penalty": 0.7, "frequency_penalty": 0.4, "repetition_penalty": 1.2}
     only_four = np.arange(VOCAB) == 4
     counts = np.zeros(VOCAB, dtype=np.int64)
@@ -234,17 +234,21 @@ rows = st.lists(
 ).map(lambda values: np.array([0.0, *values], dtype=np.float32))
 
 
-@settings(max_examples=300, deadline=None)
-@given(rows, st.integers(0, 70), st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.integers(1, 20))
+@settings(max_examples=100, deadline=None)
+@given(rows, st.integers(0, 70), st.integers(0, 100), st.floats(0.0, 1.0), st.integers(1, 20))
 def test_cutting_preselected_candidates_equals_sorting_everything(
-    row: Floats, top_k: int, top_p: float, min_p: float, candidates: int
+    row: Floats, top_k: int, percent: int, min_p: float, candidates: int
 ) -> None:
-    fast = survivors(row, top_k=top_k, top_p=top_p, min_p=min_p, candidates=candidates)
-    slow = survivors(row, top_k=top_k, top_p=top_p, min_p=min_p, candidates=len(row))
-    assert fast.tolist() == slow.tolist()
+    fast = survivors(row, top_k=top_k, top_p=percent / 100, min_p=min_p, candidates=candidates)
+    weights, kept = np.exp(row), np.argsort(-row, kind="stable")
+    kept = kept[: min(top_k or len(row), np.count_nonzero(row >= (math.log(min_p) if min_p else -math.inf)))]
+    sums = np.cumsum(weights[kept], dtype=np.float64)
+    mass = percent / 100 * float(weights[np.sort(kept)].sum(dtype=np.float64))
+    slow = kept[: int(np.searchsorted(sums, mass)) + 1] if percent < 100 else kept
+    assert sorted(fast.tolist()) == sorted(slow.tolist())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows, st.integers(0, 70), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_what_survives_is_what_the_definitions_say(row: Floats, top_k: int, top_p: float, min_p: float) -> None:
     kept = survivors(row, top_k=top_k, top_p=top_p, min_p=min_p, candidates=8).tolist()
@@ -261,7 +265,7 @@ def test_what_survives_is_what_the_definitions_say(row: Floats, top_k: int, top_
     assert weights[kept].sum() >= top_p * pool.sum() * (1 - 1e-6), "less than top_p is left"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows, st.data())
 def test_a_masked_token_is_never_chosen(row: Floats, data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(row), max_size=len(row))))
@@ -287,17 +291,24 @@ def test_the_best_few_are_in_order_and_ties_go_to_the_lower_id() -> None:
     assert largest(values, 99).tolist() == [1, 3, 5, 2, 0, 4]
 
 
-def test_a_flat_distribution_with_top_p_falls_back_to_the_whole_sort() -> None:
-    row = (np.random.default_rng(0).standard_normal(5000) * 0.01).astype(np.float32)
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999])
+def test_top_p_over_a_large_vocabulary_is_the_whole_sorts_however_flat_it_is(spread: float, top_p: float) -> None:
+    row = (np.random.default_rng(0).standard_normal(30_000) * spread).astype(np.float32)
     row -= row.max()
-    kept = survivors(row, top_k=0, top_p=0.9, min_p=0.0)
-    assert 4000 < len(kept) < 5000
-    assert kept.tolist() == np.argsort(-row, kind="stable")[: len(kept)].tolist()
+    row[::7] = np.round(row[::7])  # and with many equals
+    order = np.argsort(-row, kind="stable")
+    weights = np.exp(row)
+    length = (
+        int(np.searchsorted(np.cumsum(weights[order], dtype=np.float64), top_p * weights.sum(dtype=np.float64))) + 1
+    )
+    kept = survivors(row, top_k=0, top_p=top_p, min_p=0.0)
+    assert sorted(kept.tolist()) == sorted(order[:length].tolist())
 
 
 def test_top_p_keeps_the_shortest_run_that_reaches_it() -> None:
     row = np.log(np.array([0.2, 0.5, 0.3], dtype=np.float32) / 0.5)
-    kept = {top_p: survivors(row, top_k=0, top_p=top_p, min_p=0.0).tolist() for top_p in (0.0, 0.49, 0.51, 0.79, 0.81)}
-    assert kept == {0.0: [1], 0.49: [1], 0.51: [1, 2], 0.79: [1, 2], 0.81: [1, 2, 0]}
+    kept = {top_p: set(survivors(row, top_k=0, top_p=top_p, min_p=0.0)) for top_p in (0.0, 0.49, 0.51, 0.79, 0.81)}
+    assert kept == {0.0: {1}, 0.49: {1}, 0.51: {1, 2}, 0.79: {1, 2}, 0.81: {0, 1, 2}}
     # After top_k, shares are of what is left: 0.5 of 0.8 is more than 0.6.
     assert survivors(row, top_k=2, top_p=0.6, min_p=0.0).tolist() == [1]

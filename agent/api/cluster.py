@@ -53,7 +53,7 @@ def _stack(service: ClusterService) -> Blueprint:
     @requires("cluster")
     @describes("The nodes of the stack, and which touch each other", schema.TOPOLOGY)
     def topology() -> Response:
-        return jsonify(topology_object(service.cluster()))
+        return jsonify(topology_object(service.cluster(), service.report()))
 
     @blueprint.get("/v1/cluster")
     @requires("cluster")

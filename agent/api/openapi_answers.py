@@ -73,8 +73,8 @@ COMPLETION = _answer(
                 _object(
                     {
                         "tokens": _list(_TEXT),
-                        "token_logprobs": _list({"type": ["number", "null"]}),
-                        "top_logprobs": _nullable(_list({"type": ["object", "null"]})),
+                        "token_logprobs": _list({"type": "number"}),
+                        "top_logprobs": _nullable(_list({"type": "object"})),
                         "text_offset": _list(_WHOLE),
                     }
                 )

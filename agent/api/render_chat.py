@@ -103,7 +103,7 @@ def _logprobs(tokens: Sequence[TokenLogprob]) -> Object:
     return {
         "content": [
             {
-                **_token(t.text, t.data, t.logprob if t.logprob is not None else 0.0),
+                **_token(t.text, t.data, t.logprob or 0.0),
                 "top_logprobs": [_token(text, data, logprob) for _, text, data, logprob in t.top],
             }
             for t in tokens

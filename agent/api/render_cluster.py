@@ -14,12 +14,13 @@ Object = dict[str, object]
 _GIB = 1024**3
 
 
-def topology_object(cluster: Cluster) -> Object:
+def topology_object(cluster: Cluster, report: NodeReport) -> Object:
     return {
         "cluster_id": cluster.id,
         "node_count": len(cluster.nodes),
         "leader": cluster.leader.id,
         "epoch": cluster.epoch,
+        "hardware": _hardware(report),
         "nodes": [
             {
                 "id": node.id,

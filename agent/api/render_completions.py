@@ -67,21 +67,23 @@ class CompletionChunks:
 
 
 def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Object:
+    """Nothing precedes the first token of an echoed prompt. OpenAI's type has no null there, so it counts as given:
+
+    0.0, and the sum over all tokens is the log probability of the text after its first token.
+    """
     offsets: list[int] = []
     for token in tokens:
         offsets.append(offset)
         offset += len(token.text)
     return {
         "tokens": [token.text for token in tokens],
-        "token_logprobs": [None if token.logprob is None else finite(token.logprob) for token in tokens],
+        "token_logprobs": [finite(token.logprob or 0.0) for token in tokens],
         "top_logprobs": [_top(token) for token in tokens] if any(token.top for token in tokens) else None,
         "text_offset": offsets,
     }
 
 
-def _top(token: TokenLogprob) -> dict[str, float] | None:
-    if token.logprob is None:
-        return None
+def _top(token: TokenLogprob) -> dict[str, float]:
     return {text: finite(logprob) for _, text, _, logprob in token.top}
 
 

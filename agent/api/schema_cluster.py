@@ -54,7 +54,7 @@ TOPOLOGY = _answer(
         "nodes": _list(_answer({"id": _TEXT, "role": {"enum": ["leader", "follower"]}, "ram_gb": _NUMBER})),
         "links": _list(_answer({"lower": _TEXT, "upper": _TEXT})),
     },
-    {"epoch": _WHOLE},
+    {"epoch": _WHOLE, "hardware": _HARDWARE},
 )
 CLUSTER = _answer(
     {

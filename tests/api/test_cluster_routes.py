@@ -29,6 +29,7 @@ def test_the_topology_of_a_stack_of_one_is_a_leader_that_touches_nobody(device: 
     jsonschema.validate(answer, schema_cluster.TOPOLOGY)
     assert answer["cluster_id"].startswith("ms-cluster-") and len(answer["cluster_id"]) >= len("ms-cluster-") + 6
     assert (answer["node_count"], answer["leader"], answer["links"]) == (1, NODE, [])
+    assert answer["hardware"] == "simulated"
     node = answer["nodes"][0]
     assert (node["id"], node["role"], node["ram_gb"]) == (NODE, "leader", 16)
 

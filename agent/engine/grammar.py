@@ -74,8 +74,24 @@ class _Vocabulary:
         self.tokens = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
         self.special_token_ids = sorted(tokenizer.control_ids)
 
+        self._plain = {data: id for id, data in enumerate(self.tokens) if data and id not in tokenizer.control_ids}
+        self._longest = max(map(len, self._plain), default=1)
+
     def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, special=False)
+        """Ids whose bytes are the text exactly, as the model would write them where it can."""
+        data = text.encode()
+        ids = self._tokenizer.encode_within(text)
+        if b"".join(self.tokens[id] for id in ids) == data and not self._tokenizer.control_ids.intersection(ids):
+            return ids
+        # A normaliser changed the text, or it looks like a special token: the longest tokens that fit, one by one.
+        ids, at = [], 0
+        while at < len(data):
+            size = next((n for n in range(self._longest, 0, -1) if data[at : at + n] in self._plain), 0)
+            if not size:
+                break
+            ids.append(self._plain[data[at : at + size]])
+            at += size
+        return ids
 
 
 class Grammars:

@@ -27,6 +27,8 @@ _INFILL = (
     ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # Code Llama
 )
 
+_Steps = tuple[tokenizers.normalizers.Normalizer | None, tokenizers.pre_tokenizers.PreTokenizer | None]
+
 
 class Tokenizer:
     """The tokenizer of one model. Immutable once loaded: safe to share between threads."""
@@ -64,7 +66,10 @@ class Tokenizer:
         self._added_ids = {token.content: id for id, token in self._added.items()}
         self._added_pattern = _any_of(self._added_ids)
         self._spaces_pattern = re.compile(f"({_any_of(text for text in self._added_ids if text.isspace()).pattern})")
-        self._inner = _inner_pre_tokenizer(files) or self._backend.pre_tokenizer
+        whole = (self._backend.normalizer, self._backend.pre_tokenizer)
+        self._at_start = whole
+        self._after_special = _variant(files, {"first": "never"}) or whole
+        self._within = _variant(files, {"first": "never", "always": "never"}, prepend=False) or whole
 
     @classmethod
     def load(cls, folder: Path, vocab_size: int) -> Tokenizer:
@@ -113,6 +118,10 @@ class Tokenizer:
                 at += len(text[at:]) - len(text[at:].lstrip())
         return ids + self._encode_plain(span + text[at:], first)
 
+    def encode_within(self, text: str) -> list[int]:
+        """The ids of plain text that stands within other text: no space is put before it."""
+        return self._run_model(_encodable(text), self._within)
+
     def infill(self, prefix: str, suffix: str) -> list[int] | None:
         """The prompt that asks for what belongs between two texts; None when the model was not trained for that."""
         for names in _INFILL:
@@ -134,26 +143,26 @@ class Tokenizer:
         """Text that holds no special token, whatever it looks like. ``first``: it opens the prompt."""
         if first and not self.control_pattern.search(text):
             return list(self._backend.encode(text, add_special_tokens=False).ids)
-        ids = self._run_model(text, first)
+        ids = self._run_model(text, self._at_start if first else self._after_special)
         if self.control_ids.isdisjoint(ids):
             return ids
         # A vocabulary may give a whole word its id without any merge. Cut in two, the special text cannot be found.
         ids = []
         for part in re.split(f"({self.control_pattern.pattern})", text):
             for piece in (part[:1], part[1:]) if self.control_pattern.fullmatch(part) else (part,):
-                ids += self._run_model(piece, first and not ids)
+                ids += self._run_model(piece, self._at_start if first and not ids else self._after_special)
         return ids
 
-    def _run_model(self, text: str, first: bool) -> list[int]:
+    def _run_model(self, text: str, steps: _Steps) -> list[int]:
         """The tokenizer's parts one by one: a whole run, but for added tokens other than white space."""
         ids: list[int] = []
         for index, part in enumerate(self._spaces_pattern.split(text)):
             if index % 2:
                 ids.append(self._added_ids[part])
             elif part:
-                if self._backend.normalizer is not None:
-                    part = self._backend.normalizer.normalize_str(part)
-                pre_tokenizer = self._backend.pre_tokenizer if first and index == 0 else self._inner
+                normalizer, pre_tokenizer = steps if index == 0 else self._after_special
+                if normalizer is not None:
+                    part = normalizer.normalize_str(part)
                 words = [part] if pre_tokenizer is None else [w for w, _ in pre_tokenizer.pre_tokenize_str(part)]
                 ids += [token.id for word in words for token in self._backend.model.tokenize(word)]
         return ids
@@ -236,18 +245,25 @@ def _add_missing(backend: tokenizers.Tokenizer, listed: object) -> None:
             (backend.add_special_tokens if special else backend.add_tokens)([added])
 
 
-def _inner_pre_tokenizer(files: dict[str, object]) -> tokenizers.pre_tokenizers.PreTokenizer | None:
-    """The pre-tokenizer for text that does not open the prompt, where that differs (sentencepiece's first space)."""
-    whole = json.dumps(files.get("pre_tokenizer"))
-    inner = whole.replace('"prepend_scheme": "first"', '"prepend_scheme": "never"')
-    if inner == whole:
+def _variant(files: dict[str, object], schemes: dict[str, str], *, prepend: bool = True) -> _Steps | None:
+    """Normaliser and pre-tokenizer that put fewer spaces before a text than those of the file; None when they do not.
+
+    ``schemes`` says how Metaspace's own are changed; ``prepend`` False leaves out all other ways, too.
+    """
+    before = json.dumps([files.get("normalizer"), files.get("pre_tokenizer")])
+    after = before
+    for old, new in schemes.items():
+        after = after.replace(f'"prepend_scheme": "{old}"', f'"prepend_scheme": "{new}"')
+    if not prepend:
+        after = after.replace('"add_prefix_space": true', '"add_prefix_space": false')
+        after = re.sub(r'\{"type": "Prepend", "prepend": "[^"]*"\}', '{"type": "Sequence", "normalizers": []}', after)
+    if after == before:
         return None
-    empty = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": json.loads(inner)}
+    normalizer, pre_tokenizer = json.loads(after)
+    empty = {"version": "1.0", "added_tokens": [], "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
     model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
-    found: tokenizers.pre_tokenizers.PreTokenizer = _backend(
-        {**empty, "post_processor": None, "decoder": None, "model": model}
-    ).pre_tokenizer
-    return found
+    backend = _backend({**empty, "post_processor": None, "decoder": None, "model": model})
+    return backend.normalizer, backend.pre_tokenizer
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

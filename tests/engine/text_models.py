@@ -20,7 +20,7 @@ STRESS = (
     "plain words",
     "  two leading spaces, and two trailing  ",
     "\ttabs\r\nand\n\n\nlines \u2028 \u00a0 \u3000",
-    "čeština, Ελληνικά, Русский, עברית, العربية, हिन्दी, বাংলা, ไทย, ქართული, አማርኛ, ខ្មែរ, 日本語, 中文, 한국어, Tiếng Việt",
+    "čeština, Ελληνικά, Русский, עברית, العربية, हिन्दी, বাংলা, ไทย, ქართული, አማርኛ, ខ្មែរ, 日本語, 中文, 한국어, Việt",
     "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇨🇭 \u200d \ufeff",
     "\x00\x01\x1f\x7f\x80\u009f",
     "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 \U0010ffff \ufffd",
@@ -34,8 +34,10 @@ STRESS = (
 QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 QWEN_PLAIN = ("<tool_call>", "</tool_call>", "<think>", "</think>")
 LLAMA_SPECIAL = ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>")
-MISTRAL_SPECIAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]")
-MISTRAL_SPECIAL += ("[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[ARGS]", "[CALL_ID]")
+MISTRAL_SPECIAL = (
+    *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
+    *("[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[ARGS]", "[CALL_ID]"),
+)
 
 QWEN_TEMPLATE = """{%- if tools %}
     {{- '<|im_start|>system\\n' }}
@@ -101,7 +103,8 @@ LLAMA_TEMPLATE = """{{- bos_token }}
 {%- endif %}
 {%- for message in messages %}
     {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
-        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim }}
+        {{- '<|eot_id|>' }}
     {%- elif 'tool_calls' in message %}
         {%- if not message.tool_calls|length == 1 %}
             {{- raise_exception("This model only supports single tool-calls at once!") }}

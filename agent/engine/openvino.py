@@ -44,9 +44,8 @@ _VERSION = "2026.4.1"
 _HEAD_SIZES = range(32, 257)
 
 
-def check_runtime() -> None:
-    """Raise EngineError unless the installed OpenVINO has the paged attention that the graphs are written for."""
-    found = ov.get_version()
+def check_runtime(found: str) -> None:
+    """Raise EngineError unless this version of OpenVINO has the paged attention that the graphs are written for."""
     if not found.startswith(_VERSION) or not hasattr(op, "_PagedAttentionExtension"):
         raise EngineError(
             f"OpenVINO {_VERSION} is needed, not {found}: its paged attention is not a public part of it",
@@ -64,7 +63,7 @@ class OpenVinoStage:
         self, spec: DecoderSpec, layers: range, weights: Weights, *, pages: int, exact: bool, threads: int
     ) -> None:
         """``exact``: float32 throughout; else OpenVINO's own choice and an 8-bit cache. ``threads`` 0: all cores."""
-        check_runtime()
+        check_runtime(ov.get_version())
         if spec.head_dim not in _HEAD_SIZES:
             raise ModelError(f"head_dim {spec.head_dim} is not within 32 to 256")
         self._weights = weights

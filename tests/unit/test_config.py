@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, ConfigError, client_key, load, make_state_dir
+from agent.config import Config, ConfigError, ServerConfig, client_key, load, make_state_dir
 
 
 def _load(tmp_path: Path, toml: str = "", **variables: str) -> Config:
@@ -49,7 +49,11 @@ def test_a_file_named_by_thox_config_is_the_one_that_is_read(tmp_path: Path) -> 
     other = tmp_path / "other.toml"
     other.write_text('state_dir = "/nowhere"\n[models]\npreload = []\n[models.aliases]\na = "b"\n')
     config = _load(tmp_path, "[server]\nthreads = 9\n", THOX_CONFIG=str(other))
-    assert (config.models.preload, dict(config.models.aliases), config.server.threads) == ((), {"a": "b"}, 64)
+    assert (config.models.preload, dict(config.models.aliases), config.server.threads) == (
+        (),
+        {"a": "b"},
+        ServerConfig().threads,
+    )
     assert config.state_dir == tmp_path
     assert load(None, {"THOX_CONFIG": str(other)}).state_dir == Path("/nowhere")
 

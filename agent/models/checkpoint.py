@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,12 +64,19 @@ def inspect(name: str, path: Path, *, builtin: bool) -> StoredModel:
 
 
 def _files(path: Path) -> Files:
-    found = []
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            stat = file.stat()
-            found.append((file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+    """Every file below the folder. Asked for at each request, so it is one pass over the directories."""
+    found: list[tuple[str, int, int]] = []
+    folders = [(str(path), "")]
+    while folders:
+        folder, prefix = folders.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, f"{prefix}{entry.name}/"))
+                elif entry.is_file():
+                    stat = entry.stat()
+                    found.append((prefix + entry.name, stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 @lru_cache(maxsize=256)

@@ -94,11 +94,10 @@ def models_blueprint(host: ModelHost, store: ModelStore, puller: Puller) -> Blue
 
     @blueprint.delete("/v1/models/<path:model>")
     @requires("models")
-    @describes("Delete a model, or a further name of one", schema.DELETE_ANSWER, errors=(400, 404, 503))
+    @describes("Delete a model, or a further name of one", schema.DELETE_ANSWER, errors=(400, 404))
     def delete_model(model: str) -> Response:
-        if any(one.name == model and not one.builtin for one in store.models()):
-            host.unload(model)
-        store.remove(model)
+        if store.remove(model) is not None:
+            host.discard(model)
         return jsonify(id=model, object="model", deleted=True)
 
     return blueprint

@@ -142,9 +142,9 @@ class ModelHost:
             self._failed.pop(name, None)
             loaded = self._loaded.pop(name, None)  # from here on nobody can borrow it
             if loaded is not None and not cancel:
-                while loaded.leases and (left := deadline - time.monotonic()) > 0:
+                while loaded.leases and name not in self._loaded and (left := deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
-                if loaded.leases and name in self._loaded:  # loaded anew meanwhile
+                if loaded.leases and name in self._loaded:  # loaded anew meanwhile: the last answer closes the old one
                     loaded.retired, loaded = True, None
                 elif loaded.leases and not self._closed:
                     self._loaded[name] = loaded
@@ -157,6 +157,19 @@ class ModelHost:
             loaded.engine.close()
             log.info("model %s unloaded", name)
         return self.state(name)
+
+    def discard(self, name: str) -> None:
+        """Forget a model that was deleted: its memory is free when its last answer has ended."""
+        with self._changed:
+            job, loaded = self._jobs.pop(name, None), self._loaded.pop(name, None)
+            if job is not None:
+                job.unwanted = True
+            self._failed.pop(name, None)
+            idle = loaded is not None and loaded.leases == 0
+            if loaded is not None:
+                loaded.retired = True
+        if loaded is not None and idle:
+            loaded.engine.close()
 
     # --- what is there
 

@@ -176,8 +176,12 @@ def test_a_model_gets_a_further_name_as_openais_clients_delete_it(device: Device
 def test_deleting_frees_memory_and_disk_but_never_what_came_with_the_software(device: Device, source: Path) -> None:
     device.post("/v1/models/pull", model="medical")
     device.post("/v1/models/load", model="medical")
+    lease = device.host.lease("medical")
     assert device.call("DELETE", "/v1/models/medical").get_json()["deleted"] is True
-    assert device.loader.opened[0].closed and not list(device.store.folder.iterdir())
+    assert not list(device.store.folder.iterdir()) and "medical" not in states(device)
+    assert not device.loader.opened[0].closed  # the last answer ends in peace
+    lease.release()
+    assert device.loader.opened[0].closed
     device.post("/v1/models/load", model="a")
     assert device.refused("DELETE", "/v1/models/a", 400)["hint"]
     assert states(device)["a"] == "loaded"

@@ -290,3 +290,32 @@ def test_the_estimate_of_memory_follows_weights_quantisation_and_cache(store: Mo
     assert small / (1 << 30) == pytest.approx(gib["int4"] - 3.75, abs=0.01)
     short = needed_bytes(model, LoadOptions(quantisation="int4", context_length=2048))
     assert short / (1 << 30) == pytest.approx(gib["int4"] - 3.0, abs=0.01)
+
+
+def test_a_model_that_is_loaded_anew_while_an_unload_waits_keeps_its_old_answers(
+    host: ModelHost, loader: FakeLoader
+) -> None:
+    old = host.lease("a")
+    with ThreadPoolExecutor(1) as pool:
+        unload = pool.submit(host.unload, "a")
+        until(lambda: host.state("a").state == "absent")
+        host.load("a")  # while the unload still waits
+        assert unload.result(10).state == "loaded"
+    assert not loader.opened[0].closed and not loader.opened[1].closed
+    old.release()
+    assert loader.opened[0].closed and not loader.opened[1].closed
+
+
+def test_a_deleted_model_is_freed_at_once_when_nothing_runs_and_its_load_is_dropped(
+    host: ModelHost, loader: FakeLoader
+) -> None:
+    host.load("a")
+    host.discard("a")
+    assert loader.opened[0].closed and host.state("a").state == "absent"
+    loader.gate.clear()
+    host.load("b", wait_s=None)
+    host.discard("b")
+    loader.gate.set()
+    host.load("a")  # after b in the line
+    assert host.state("b").state == "absent"
+    assert all(engine.closed for engine in loader.opened[:-1]) and not loader.opened[-1].closed

@@ -1,6 +1,7 @@
 """A node without models for tests of the server: ``python fake_node.py`` serves it as ``thox run`` serves the real one.
 
-GET /stream never ends, /wait ends when the node closes; anything else says which app answered.
+GET /stream never ends, /wait ends when the node closes, a chat says "tick" for ever; anything else says which app
+answered.
 """
 
 from __future__ import annotations
@@ -43,11 +44,21 @@ class FakeNode:
             start_response("200 OK", [("Content-Type", "application/json")])
             if environ["PATH_INFO"] == "/stream":
                 return self._stream()
+            if environ["PATH_INFO"] == "/v1/chat/completions":
+                return self._chat()
             if environ["PATH_INFO"] == "/wait":
                 self._closing.wait(60)
             return [json.dumps({"app": name, "pid": os.getpid(), "script": environ["SCRIPT_NAME"]}).encode()]
 
         return app
+
+    def _chat(self) -> Iterator[bytes]:
+        chunk = {"choices": [{"index": 0, "delta": {"content": "tick\x1b[2J "}}]}
+        try:
+            while not self._closing.wait(0.02):
+                yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
+        finally:
+            self._note("stream ended")
 
     def _stream(self) -> Iterator[bytes]:
         try:

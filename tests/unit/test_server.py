@@ -10,90 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from free_ports import two_free_ports
+from running_server import ROOT, Running, until
 
 from agent.server import CrashPace
-
-FAKE_NODE = Path(__file__).parents[1] / "fakes" / "fake_node.py"
-
-
-def _until(what: Callable[[], bool], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
-
-
-class Running:
-    """The server process with a fake node in it."""
-
-    def __init__(self, state_dir: Path, **settings: str) -> None:
-        self.state_dir = state_dir
-        self.inference, self.cluster = two_free_ports()
-        variables = {
-            "THOX_STATE_DIR": str(state_dir),
-            "THOX_INFERENCE_PORT": str(self.inference),
-            "THOX_CLUSTER_PORT": str(self.cluster),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            **settings,
-        }
-        self.errors = (state_dir / "stderr").open("w+")
-        self.process = subprocess.Popen([sys.executable, str(FAKE_NODE)], env=variables, stderr=self.errors)
-        try:
-            _until(lambda: self._answers() or self.process.poll() is not None)
-            assert self.process.poll() is None, self.log()
-        except BaseException:
-            self.kill()
-            raise
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.get(self.inference, "/"))
-        except OSError:
-            return False
-
-    def get(self, port: int, path: str, **headers: str) -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        try:
-            connection.request("GET", path, headers=headers)
-            document: dict[str, Any] = json.loads(connection.getresponse().read())
-            return document
-        finally:
-            connection.close()
-
-    def raw(self, port: int, data: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
-            client.sendall(data)
-            parts = []
-            while part := client.recv(65536):
-                parts.append(part)
-            return b"".join(parts)
-
-    def trace(self) -> list[str]:
-        file = self.state_dir / "trace"
-        return [line.rpartition(" ")[0] for line in file.read_text().splitlines()] if file.exists() else []
-
-    def log(self) -> str:
-        self.errors.flush()
-        return (self.state_dir / "stderr").read_text()
-
-    def stop(self, sig: signal.Signals = signal.SIGTERM) -> float:
-        """Seconds until the process was gone; asserts that it ended well."""
-        began = time.monotonic()
-        self.process.send_signal(sig)
-        assert self.process.wait(20) == 0, self.log()
-        return time.monotonic() - began
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()  # the worker sees its master go, and goes, too
-            self.process.wait(10)
-        self.errors.close()
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +84,7 @@ def test_what_is_no_proper_request_gets_an_error_of_the_one_shape(shared: Runnin
 
 def test_no_control_socket_is_opened_and_no_signal_makes_a_second_worker(shared: Running) -> None:
     shared.process.send_signal(signal.SIGTTIN)
-    _until(lambda: "one worker is all there is" in shared.log())  # the master opens that socket before it sees signals
+    until(lambda: "one worker is all there is" in shared.log())  # the master opens that socket before it sees signals
     listening = {
         fields[6]
         for line in Path("/proc/net/unix").read_text().splitlines()[1:]
@@ -178,7 +102,7 @@ def test_a_client_that_never_reads_is_cut_off_and_its_thread_is_free_again(share
     before = shared.trace().count("stream ended")
     with socket.create_connection(("127.0.0.1", shared.inference)) as client:
         client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
-        _until(lambda: shared.trace().count("stream ended") == before + 1)
+        until(lambda: shared.trace().count("stream ended") == before + 1)
     assert "Traceback" not in shared.log()
 
 
@@ -193,7 +117,7 @@ def test_sigterm_lets_an_answer_end_and_stops_within_seconds_though_an_idle_clie
     with socket.create_connection(("127.0.0.1", own.inference), timeout=15) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         with socket.create_connection(("127.0.0.1", own.cluster)):
-            _until(lambda: own.get(own.cluster, "/")["app"] == "cluster")
+            until(lambda: own.get(own.cluster, "/")["app"] == "cluster")
             assert own.stop(signal.SIGTERM) < 9
         assert b'"app": "inference"' in client.recv(65536)
     assert own.trace() == ["start", "close"]
@@ -246,7 +170,7 @@ def test_a_port_that_is_taken_is_said_before_anything_else(tmp_path: Path) -> No
         done = subprocess.run(
             [sys.executable, "-m", "agent", "run"],
             env=environ,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=30,

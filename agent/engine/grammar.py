@@ -54,11 +54,6 @@ class Matcher:
         """The answer is complete and nothing but its end may follow."""
         return bool(self._matcher.is_stopped())
 
-    @property
-    def accepting(self) -> bool:
-        """The answer could end here, and may go on."""
-        return bool(self._matcher.is_accepting())
-
 
 class _Vocabulary:
     """The tokenizer as llguidance asks for it.

@@ -10,7 +10,7 @@ from pathlib import Path
 import tokenizers
 
 from agent.engine.tokenizer_files import begin_id, end_ids, named_tokens, read_json, token_string
-from agent.engine.tokenizer_text import Alphabet, TextStream, alphabet_of, bytes_of
+from agent.engine.tokenizer_text import TextStream, alphabet_of, bytes_of
 from agent.errors import ModelError
 
 # Markup of tool calls and reasoning. Some models have these as special tokens; their text must reach the parser.
@@ -37,7 +37,7 @@ class Tokenizer:
         """Use ``load``, which reads better."""
         files = read_json(folder / "tokenizer.json", required=True)
         config = read_json(folder / "tokenizer_config.json")
-        self._backend = _backend(files)
+        self._backend = _backend((folder / "tokenizer.json").read_text(encoding="utf-8"))
         _add_missing(self._backend, config.get("added_tokens_decoder"))
         self.vocab_size = vocab_size
         self._tokens: dict[int, str] = {id: text for text, id in self._backend.get_vocab(True).items()}
@@ -202,14 +202,6 @@ class Tokenizer:
         """The id of an added token, special or not; None when the text is no token of its own."""
         return self._added_ids.get(text)
 
-    def is_special(self, id: int) -> bool:
-        """Whether a reader never sees the token."""
-        return id in self._hidden
-
-    def json(self) -> str:
-        """The whole tokenizer as tokenizer.json would hold it, added tokens included, padding and truncation off."""
-        return str(self._backend.to_str())
-
     def _visible_bytes(self, id: int) -> bytes:
         return b"" if id in self._hidden else self.token_bytes(id)
 
@@ -222,9 +214,9 @@ class Tokenizer:
         return bytes_of(text, self._alphabet)
 
 
-def _backend(files: dict[str, object]) -> tokenizers.Tokenizer:
+def _backend(text: str) -> tokenizers.Tokenizer:
     try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(files))
+        backend = tokenizers.Tokenizer.from_str(text)
         backend.no_padding()
         backend.no_truncation()
         return backend
@@ -262,7 +254,7 @@ def _variant(files: dict[str, object], schemes: dict[str, str], *, prepend: bool
     normalizer, pre_tokenizer = json.loads(after)
     empty = {"version": "1.0", "added_tokens": [], "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
     model = {"type": "WordLevel", "vocab": {}, "unk_token": ""}
-    backend = _backend({**empty, "post_processor": None, "decoder": None, "model": model})
+    backend = _backend(json.dumps({**empty, "post_processor": None, "decoder": None, "model": model}))
     return backend.normalizer, backend.pre_tokenizer
 
 
@@ -278,6 +270,3 @@ def _encodable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-__all__ = ["MARKUP", "Alphabet", "TextStream", "Tokenizer"]

@@ -53,9 +53,11 @@ def alphabet_of(tokenizer: Mapping[str, object]) -> tuple[Alphabet, bool]:
 def bytes_of(token: str, alphabet: Alphabet) -> bytes:
     """The bytes that an ordinary token of the vocabulary stands for."""
     if alphabet == "bytes":
-        codes = [_BYTES.get(char) for char in token]
-        # A token with a character outside the alphabet is text as it stands; the tokenizers library decodes it so, too.
-        return token.encode() if None in codes else bytes(code for code in codes if code is not None)
+        try:
+            return bytes(map(_BYTES.__getitem__, token))
+        except KeyError:
+            # A character outside the alphabet: text as it stands. The tokenizers library decodes it so, too.
+            return token.encode()
     if alphabet == "words":
         return token[2:].encode() if token.startswith("##") else b" " + token.encode()
     byte = _BYTE_TOKEN.fullmatch(token)

@@ -89,6 +89,34 @@ def test_special_text_is_plain_where_nothing_is_special(tmp_path: Path) -> None:
     assert end not in plain and tokenizer.decode(plain) == "a<|im_end|> <tool_call>"
 
 
+Rendered = st.lists(
+    st.sampled_from(
+        ["<|im_start|>", "<|im_end|>", "<s>", "</s>", "[INST]", "<tool_call>", " ", "  ", "\n", "fox", "é"]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=Rendered)
+def test_a_prompt_with_marks_is_encoded_as_the_same_prompt_without(tokenizer: Tokenizer, text: str) -> None:
+    start, end = "\U000f0000", "\U000f0001"
+    assert tokenizer.encode_marked(text, start, end) == tokenizer.encode_rendered(text)
+    assert tokenizer.encode_marked(f"{start}{end}{text}{start}", start, end) == tokenizer.encode_rendered(text)
+
+
+@pytest.mark.parametrize("side", ["lstrip", "rstrip"])
+def test_tokens_that_take_the_white_space_beside_them_do_so_between_marks_too(tmp_path: Path, side: str) -> None:
+    folder = qwen(tmp_path)
+    files = json.loads((folder / "tokenizer.json").read_text())
+    for token in files["added_tokens"]:
+        token[side] = True
+    write(folder, json.dumps(files), {})
+    tokenizer = Tokenizer.load(folder, VOCAB)
+    text = "fox \n<|im_end|> \n fox <|im_end|>"
+    assert tokenizer.encode_marked(text, "\U000f0000", "\U000f0001") == tokenizer.encode_rendered(text)
+
+
 def test_special_tokens_are_silent_and_markup_is_not(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(llama(tmp_path), VOCAB)
     ids = tokenizer.encode("<|start_header_id|><|python_tag|>x<|eot_id|>")

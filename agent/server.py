@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
@@ -73,11 +74,11 @@ def check_ports(config: Config) -> None:
             try:
                 probe.bind((bind, port))
             except OSError as error:
-                taken = error.errno == errno.EADDRINUSE
-                raise ConfigError(
-                    f"Port {port} on {bind} cannot be used: {error.strerror}",
-                    f"{'Another program uses it. ' if taken else ''}Set THOX_{name.upper()} to another port.",
-                ) from error
+                if error.errno == errno.EADDRNOTAVAIL:
+                    hint = "Set THOX_BIND to an address of this machine: 127.0.0.1 for itself, 0.0.0.0 for the LAN."
+                else:
+                    hint = f"Another program may use it. Set THOX_{name.upper()} to another port."
+                raise ConfigError(f"Port {port} on {bind} cannot be used: {error.strerror}", hint) from error
 
 
 def serve(config: Config, build: Callable[[Config], Served]) -> None:
@@ -145,9 +146,27 @@ def by_port(apps: Mapping[int, Wsgi]) -> Wsgi:
     chosen = {str(port): app for port, app in apps.items()}
 
     def application(environ: Environ, start_response: Callable[..., object]) -> Iterable[bytes]:
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
         return chosen[environ["SERVER_PORT"]](environ, start_response)
 
     return application
+
+
+class _Body:
+    """The body of a request. One that breaks the rules of chunks fails as one that breaks off does, with OSError:
+
+    frameworks expect that of a body, and no errors of gunicorn's own parser.
+    """
+
+    def __init__(self, body: Any) -> None:  # noqa: ANN401  gunicorn has no types
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            data: bytes = self._body.read(size)
+        except ParseException as error:
+            raise OSError(f"malformed body: {error}") from error
+        return data
 
 
 class CrashPace:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from agent.engine.base import Floats
 from agent.engine.decoder import EMBEDDING, FINAL_NORM, HEAD, DecoderSpec, layer_prefix
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder
+from agent.engine.onnx_window import local_window_size
 from agent.engine.quantise import Packed
 from agent.engine.weights_packed import Weights
 
@@ -94,7 +95,7 @@ class DecoderGraph:
             kv_num_heads=spec.kv_heads,
             scale=spec.head_dim**-0.5,
             do_rotary=1,
-            local_window_size=spec.windows[layer] or -1,
+            local_window_size=local_window_size(spec.windows[layer]),
         )
 
     def _norm_heads(self, x: str, name: str, count: int) -> str:

@@ -102,6 +102,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong is raised, and logged where it is caught
         # Two sessions that spin for work starve each other: decoding halves.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # An OrtValue holds its array, and the session the OrtValue: until it has laid out a copy of its own, as it does
@@ -122,7 +123,7 @@ class Session:
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
-        except _REFUSALS as error:
+        except (*_REFUSALS, RuntimeError) as error:
             raise EngineError(f"onnxruntime failed: {error}") from error
 
 

@@ -9,6 +9,7 @@ differs. ``docs/ARCHITECTURE.md`` says how to get an arm64 Python under qemu.
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import sys
@@ -17,34 +18,45 @@ from pathlib import Path
 import numpy as np
 
 from agent.engine.base import Chunk, Floats
+from agent.engine.decoder import DecoderSpec
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
+from agent.engine.onnx import open_onnx
 from agent.engine.onnx_encoder import OnnxEncoder
 from agent.engine.quantise import Quantisation
 from agent.engine.weights import Checkpoint
 
 DECODERS = ("llama", "qwen2", "qwen3", "mistral-window")
-# Activations are rounded to int8 in packed formats, so a last bit that differs can become a step of 1 in 127.
-BOUNDS: dict[Quantisation, float] = {"float": 1e-5, "int8": 2e-2, "int4": 2e-2}
+# In packed formats activations are rounded to int8, on each processor in its own way; each is allowed 8e-2 of the exact
+# result (test_stage_forms), and between two of them 5.4e-2 was measured.
+BOUNDS: dict[Quantisation, float] = {"float": 1e-5, "int8": 8e-2, "int4": 8e-2}
 
 
 def results(folder: Path) -> dict[str, Floats]:
     """What the ONNX forms give for every checkpoint of the folder."""
-    from stage_forms import open_form
-
     found: dict[str, Floats] = {}
     tokens = np.random.default_rng(5).integers(3, 331, 48).tolist()
     for name in DECODERS:
         for quantisation in BOUNDS:
-            runner = open_form("onnx", folder / name, quantisation)
+            spec = DecoderSpec.from_config(json.loads((folder / name / "config.json").read_text()))
+            runner = open_onnx(
+                Checkpoint.open(folder / name),
+                spec,
+                quantisation,
+                slots=2,
+                context_length=64,
+                cache_tokens=128,
+                threads=2,
+                cache=None,
+            )
             runner.begin(1, tokens)
             runner.reserve(1, 48)
             rows = [runner.forward([Chunk(1, 0, tokens[:40], "all")]).copy()]
             rows += [runner.forward([Chunk(1, at, tokens[at : at + 1])]).copy() for at in range(40, 48)]
             found[f"{name} {quantisation}"] = np.concatenate(rows)
             runner.close()
-    spec = EncoderSpec.from_folder(folder / "nomic")
-    encoder = OnnxEncoder(spec, EncoderWeights.read(spec, Checkpoint.open(folder / "nomic")), threads=2)
+    shape = EncoderSpec.from_folder(folder / "nomic")
+    encoder = OnnxEncoder(shape, EncoderWeights.read(shape, Checkpoint.open(folder / "nomic")), threads=2)
     found["nomic float"] = encoder.run(np.array([tokens, tokens[::-1]], np.int64))
     return found
 

@@ -111,6 +111,7 @@ class Hardware:
     """Everything the agent may touch, built once by the node."""
 
     board: BoardFacts
+    machine: BoardFacts  # what the agent really runs on: the board itself, unless that is simulated
     simulated: bool
     lines: StackLines
     power: PowerMeter

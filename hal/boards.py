@@ -69,12 +69,18 @@ def _strings(file: Path) -> list[str]:
 
 
 def _memory(root: Path) -> int:
-    for line in (root / "proc" / "meminfo").read_text().splitlines():
+    for line in _lines(root / "proc" / "meminfo"):
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     return 0
 
 
 def _cores(root: Path) -> int:
-    lines = (root / "proc" / "cpuinfo").read_text().splitlines()
-    return max(1, sum(line.startswith("processor") for line in lines))
+    return max(1, sum(line.startswith("processor") for line in _lines(root / "proc" / "cpuinfo")))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hal.base import Hardware, HardwareError
-from hal.boards import recognise
+from hal.boards import linux_machine, recognise
 from hal.sim import SimDevice
 
 
@@ -25,4 +25,4 @@ def open_hardware(mode: str = "auto", root: Path = Path("/"), load: Callable[[],
             f"this is a {board.name}, and this version has no drivers for it",
             'set mode = "simulated" under [hardware] to run with simulated sensors',
         )
-    return SimDevice(load=load).hardware
+    return SimDevice(load=load, machine=linux_machine(root)).hardware

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from hal.base import Edge, Face, Hardware, MissingPartError, Reading
+from hal.base import BoardFacts, Edge, Face, Hardware, MissingPartError, Reading
 from hal.boards import ORIN_NX_16
 
 Part = Literal["meter", "cap", "thermal", "supply"]
@@ -168,11 +168,17 @@ class SimSupply:
 class SimDevice:
     """One device on a desk. The agent sees ``hardware``; everything else is what hands and bad luck do to it."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, load: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        load: Callable[[], float] = lambda: 0.0,
+        machine: BoardFacts = ORIN_NX_16,
+    ) -> None:
         self._plant = Plant(clock, load)
         self.lines = SimLines(clock)
         self.hardware = Hardware(
             board=ORIN_NX_16,
+            machine=machine,
             simulated=True,
             lines=self.lines,
             power=SimPowerMeter(self._plant),

@@ -84,7 +84,8 @@ def node_object(cluster: Cluster, report: NodeReport) -> Object:
         "thermal_zones": {name: _reading(zone) for name, zone in report.zones.items()},
         "power": _power(report.power),
         "neighbours": dict(report.faces),
-        "memory": {"total_bytes": report.memory_total, "available_bytes": report.memory_available},
+        "machine": {"name": report.machine.name, "cores": report.machine.cores},
+        "memory": {"total_bytes": report.machine.memory_bytes, "available_bytes": report.memory_available},
         "models": [_hosted(model) for model in report.models],
         "versions": dict(report.versions),
     }

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from agent.cluster.contracts import PowerContracts, available
 from agent.cluster.state import Cluster, Node
-from agent.models.host import ModelHost, memory_bytes
+from agent.models.host import ModelHost, available_bytes
 from agent.models.lease import HostedModel
 from agent.models.store import ModelStore
-from hal.base import Face, Hardware, HardwareError, Reading
+from hal.base import BoardFacts, Face, Hardware, HardwareError, Reading
 
 T = TypeVar("T")
 
@@ -51,8 +51,8 @@ class NodeReport:
     zones: Mapping[str, Reading]
     power: PowerState
     faces: Mapping[Face, bool]
-    memory_total: int  # of the machine that this runs on, which is another than the board's where that is simulated
-    memory_available: int
+    machine: BoardFacts  # what this really runs on: another than the board where that is simulated
+    memory_available: int  # bytes, of the machine
     models: tuple[HostedModel, ...]
     versions: Mapping[str, str]
     checks: Mapping[str, str]
@@ -111,8 +111,8 @@ class ClusterService:
             zones=zones,
             power=power,
             faces=self._faces(),
-            memory_total=memory_bytes("MemTotal"),
-            memory_available=memory_bytes(),
+            machine=self._hardware.machine,
+            memory_available=available_bytes(),
             models=tuple(self._host.states()),
             versions={"agent": self._version, "python": platform.python_version(), "kernel": platform.release()},
             checks=self._checks(power, zones),

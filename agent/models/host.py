@@ -52,7 +52,7 @@ class ModelHost:
         quick_s: float = 2.0,
     ) -> None:
         self._store, self._open_engine = store, open_engine
-        self._needed, self._available = needed, available or memory_bytes
+        self._needed, self._available = needed, available or available_bytes
         self._quick_s = quick_s
         self._changed = threading.Condition()  # guards everything below
         self._loaded: dict[str, Loaded] = {}
@@ -324,12 +324,12 @@ class ModelHost:
             spare.close()
 
 
-def memory_bytes(figure: str = "MemAvailable", meminfo: Path = Path("/proc/meminfo")) -> int:
-    """A figure of the kernel's; MemAvailable is what it can give without swapping."""
+def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """MemAvailable: what the kernel can give without swapping."""
     for line in meminfo.read_text().splitlines():
-        if line.startswith(f"{figure}:"):
+        if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    raise EngineError(f"{meminfo} does not say {figure}", hint="the agent needs Linux 3.14 or newer")
+    raise EngineError(f"{meminfo} does not say MemAvailable", hint="the agent needs Linux 3.14 or newer")
 
 
 def _serves(loaded: Loaded, model: StoredModel, options: LoadOptions) -> bool:

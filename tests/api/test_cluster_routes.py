@@ -89,7 +89,8 @@ def test_the_nodes_show_heat_power_memory_models_and_versions(device: Device) ->
     assert node["power"]["supply"]["value"] == SUPPLY_W and node["power"]["battery"] is None
     assert node["thermal_zones"]["tj-thermal"]["value"] == AMBIENT_C
     assert node["neighbours"] == {"top": False, "bottom": False}
-    assert 0 < node["memory"]["available_bytes"] <= node["memory"]["total_bytes"]
+    assert node["memory"]["available_bytes"] > 0 and node["memory"]["total_bytes"] == 16 << 30
+    assert node["machine"] == {"name": "NVIDIA Jetson Orin NX 16GB", "cores": 8}
     model = node["models"][0]
     assert (model["model"], model["state"], model["context_length"]) == ("a", "loaded", 512)
     assert node["versions"]["agent"] == "0.1.0" and node["hardware"] == "simulated"

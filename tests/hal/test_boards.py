@@ -64,4 +64,5 @@ def test_any_linux_machine_states_its_memory_and_cores(tmp_path: Path) -> None:
     (tmp_path / "proc" / "cpuinfo").write_text("processor\t: 0\nflags : x\n\nprocessor\t: 1\n")
     facts = linux_machine(tmp_path)
     assert (facts.name, facts.memory_bytes, facts.cores, facts.tops) == ("Linux machine", 2 << 20, 2, 0.0)
+    assert open_hardware("auto", tmp_path).machine == facts
     assert linux_machine().memory_bytes > 1 << 28

@@ -21,7 +21,7 @@ from agent.errors import (
     ThoxError,
     UnavailableError,
 )
-from agent.models.host import ModelHost, memory_bytes
+from agent.models.host import ModelHost, available_bytes
 from agent.models.options import LoadOptions, needed_bytes
 from agent.models.store import ModelStore
 
@@ -274,8 +274,8 @@ def test_loading_leasing_and_unloading_from_many_threads_leaves_nothing_open(
 
 def test_the_free_memory_is_the_kernels_own_figure(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:   7 kB\n")
-    assert memory_bytes("MemAvailable", tmp_path / "meminfo") == 7 * 1024
-    assert memory_bytes() > 1 << 20
+    assert available_bytes(tmp_path / "meminfo") == 7 * 1024
+    assert available_bytes() > 1 << 20
 
 
 def test_the_estimate_of_memory_follows_weights_quantisation_and_cache(store: ModelStore) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from agent.config import Config
@@ -30,6 +32,14 @@ class Loader:
     def __init__(self, config: Config, meter: Meter) -> None:
         self._config = config
         self._meter = meter
+        self._cache = config.state_dir / "cache"  # packed weights: made again whenever they are missing
+
+    def sweep(self, models: Iterable[StoredModel]) -> None:
+        """Delete the packed weights of all models but these."""
+        kept = {_folder(model) for model in models}
+        for folder in self._cache.glob("*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def __call__(self, model: StoredModel, options: LoadOptions) -> Engine:
         """The model, ready to answer. Takes seconds to minutes; raises ModelError, NoRoomError or EngineError."""
@@ -62,7 +72,7 @@ class Loader:
             context_length=context_length,
             cache_tokens=engine.cache_tokens or CONTEXTS_HELD * context_length,
             threads=engine.threads or physical_cores(),
-            cache=self._config.state_dir / "cache" / checkpoint.digest,
+            cache=self._cache / _folder(model),
         )
         return BatchedEngine(
             model.name,
@@ -85,6 +95,10 @@ class Loader:
         tokenizer = Tokenizer.load(model.path, spec.vocab_size)
         mark = fingerprint(checkpoint.digest, "float")
         return EncoderEngine(model.name, spec, form, tokenizer, fingerprint=mark, meter=self._meter)
+
+
+def _folder(model: StoredModel) -> str:
+    return hashlib.blake2b(model.digest.encode(), digest_size=16).hexdigest()
 
 
 def fingerprint(digest: str, quantisation: str) -> str:

@@ -34,6 +34,7 @@ class Node:
         keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
         loader = Loader(config, telemetry)
+        loader.sweep(store.models())
         self._host = ModelHost(store, loader, needed=loader.needed)
         telemetry.watch(self._statuses)
         address = f"{config.server.bind}:{config.server.cluster_port}"

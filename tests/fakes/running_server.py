@@ -86,6 +86,12 @@ class Running:
         assert self.process.wait(20) == 0, self.log()
         return time.monotonic() - began
 
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill()
+
     def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()  # the worker sees its master go, and goes, too

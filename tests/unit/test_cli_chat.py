@@ -49,11 +49,8 @@ class Terminal:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path)
-    try:
+    with Running(tmp_path) as running:
         yield running
-    finally:
-        running.kill()
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_conversation(server: Running) -> None:

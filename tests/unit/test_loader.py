@@ -76,6 +76,19 @@ def test_a_folder_that_contradicts_itself_is_refused_by_name(
         loader(stored, LoadOptions())
 
 
+def test_packed_weights_are_kept_for_the_next_start_until_their_model_is_gone(loader: Loader, tmp_path: Path) -> None:
+    nano = _stored("thox-nano")
+    loader(nano, LoadOptions(quantisation="int8")).close()
+    packed = list((tmp_path / "cache").rglob("int8-*"))
+    assert len(packed) == 1
+    made = packed[0].stat().st_mtime_ns
+    loader.sweep([nano])
+    loader(nano, LoadOptions(quantisation="int8")).close()
+    assert packed[0].stat().st_mtime_ns == made
+    loader.sweep([_stored("all-minilm-l6-v2")])
+    assert not packed[0].exists()
+
+
 def test_few_bits_are_chosen_for_the_models_that_bear_them() -> None:
     assert [choose_quantisation("auto", n) for n in (4_000_000, 135_000_000, 1_000_000_000)] == [
         "float",

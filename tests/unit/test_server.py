@@ -22,25 +22,19 @@ from agent.server import CrashPace
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(
+    with Running(
         tmp_path_factory.mktemp("server"),
         THOX_SERVER_SEND_TIMEOUT_S="1",
         THOX_SERVER_RECEIVE_TIMEOUT_S="1",
         THOX_SERVER_THREADS="4",
-    )
-    try:
+    ) as running:
         yield running
-    finally:
-        running.kill()
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path)
-    try:
+    with Running(tmp_path) as running:
         yield running
-    finally:
-        running.kill()
 
 
 @pytest.mark.parametrize(

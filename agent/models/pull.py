@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from agent.errors import ModelError, NoRoomError, NotFoundError, RequestError, UnavailableError
 from agent.models.checkpoint import RECORD, inspect
@@ -95,9 +95,9 @@ class Puller:
 
         Only for those who may read the device's files anyway: the caller checks that.
         """
-        source = Path(unquote(urlsplit(url).path))
+        source = Path(unquote(url.removeprefix("file://")))
         name = check_name(source.name if name is None else name, "name")
-        if urlsplit(url).netloc or not source.is_absolute() or not source.is_dir():
+        if not source.is_absolute() or not source.is_dir():
             raise NotFoundError(f"there is no folder {source}", hint="write file:///path/to/folder", param="model")
         files = [file for file in sorted(source.rglob("*")) if file.suffix in _LOCAL_FILES and file.is_file()]
         total, done = sum(file.stat().st_size for file in files), 0

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from agent.errors import ModelError, NotFoundError, RequestError, UnavailableError
 
@@ -194,9 +194,8 @@ def is_loopback(host: str) -> bool:
 
 def _get(url: str, headers: dict[str, str]) -> _Exchange:
     """GET with redirects. Raises UnavailableError when nobody answers, ModelError for a redirect that is not safe."""
-    first = urlsplit(url)
+    first = parts = _parts(url)
     for _ in range(_MOST_HOPS):
-        parts = urlsplit(url)
         plain = parts.scheme == "http" and is_loopback(parts.netloc) and is_loopback(first.netloc)
         if not parts.hostname or parts.username or not (plain or parts.scheme == "https"):
             raise ModelError(f"{first.netloc} leads to {parts.scheme}://{parts.netloc}, which is not safe")
@@ -205,10 +204,17 @@ def _get(url: str, headers: dict[str, str]) -> _Exchange:
             return exchange
         to = exchange.header("Location")
         exchange.close()
-        url = urljoin(url, to)
-        if urlsplit(url).netloc != parts.netloc:
+        before, parts = parts, _parts(to, base=parts)
+        if parts.netloc != before.netloc:
             headers = {name: value for name, value in headers.items() if name != "Authorization"}
     raise ModelError(f"{first.netloc} leads in circles")
+
+
+def _parts(url: str, base: SplitResult | None = None) -> SplitResult:
+    try:
+        return urlsplit(url if base is None else urljoin(base.geturl(), url))
+    except ValueError as error:  # brackets that hold no address
+        raise ModelError(f"the registry leads to {url[:80]!r}, which is no address") from error
 
 
 def _exchange(host: str, path: str, plain: bool, headers: dict[str, str]) -> _Exchange:

@@ -43,6 +43,10 @@ class ServerConfig:
     send_timeout_s: float = 20.0  # a client that reads nothing for this long is cut off
     receive_timeout_s: float = 20.0  # so is one that stops in the middle of its request
 
+    def address(self, port: int) -> str:
+        """``bind:port``, an IPv6 address in brackets."""
+        return f"[{self.bind}]:{port}" if ":" in self.bind else f"{self.bind}:{port}"
+
 
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:

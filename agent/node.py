@@ -37,7 +37,7 @@ class Node:
         loader.sweep(store.models())
         self._host = ModelHost(store, loader, needed=loader.needed)
         telemetry.watch(self._statuses)
-        address = f"{config.server.bind}:{config.server.cluster_port}"
+        address = config.server.address(config.server.cluster_port)
         hardware = open_hardware(config.hardware.mode, load=self._load)
         self._cluster = ClusterService(
             device_id(state_dir), address, version("thox-agent"), hardware, self._host, store

@@ -95,10 +95,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load_config(self) -> None:
         server = self.config.server
-        host = f"[{server.bind}]" if ":" in server.bind else server.bind
         shm = Path("/dev/shm")  # for gunicorn's heartbeat file: on a disk it would stall with the disk
         settings = {
-            "bind": [f"{host}:{server.inference_port}", f"{host}:{server.cluster_port}"],
+            "bind": [server.address(server.inference_port), server.address(server.cluster_port)],
             "workers": 1,
             "worker_class": _Worker,
             "threads": server.threads,

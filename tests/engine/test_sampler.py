@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -234,7 +234,7 @@ rows = st.lists(
 ).map(lambda values: np.array([0.0, *values], dtype=np.float32))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(rows, st.integers(0, 70), st.integers(0, 100), st.floats(0.0, 1.0), st.integers(1, 20))
 def test_cutting_preselected_candidates_equals_sorting_everything(
     row: Floats, top_k: int, percent: int, min_p: float, candidates: int
@@ -244,11 +244,12 @@ def test_cutting_preselected_candidates_equals_sorting_everything(
     kept = kept[: min(top_k or len(row), np.count_nonzero(row >= (math.log(min_p) if min_p else -math.inf)))]
     sums = np.cumsum(weights[kept], dtype=np.float64)
     mass = percent / 100 * float(weights[np.sort(kept)].sum(dtype=np.float64))
+    assume(percent == 100 or np.abs(sums - mass).min() > 1e-9)  # there, the order of the additions decides
     slow = kept[: int(np.searchsorted(sums, mass)) + 1] if percent < 100 else kept
     assert sorted(fast.tolist()) == sorted(slow.tolist())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(rows, st.integers(0, 70), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_what_survives_is_what_the_definitions_say(row: Floats, top_k: int, top_p: float, min_p: float) -> None:
     kept = survivors(row, top_k=top_k, top_p=top_p, min_p=min_p, candidates=8).tolist()
@@ -265,7 +266,7 @@ def test_what_survives_is_what_the_definitions_say(row: Floats, top_k: int, top_
     assert weights[kept].sum() >= top_p * pool.sum() * (1 - 1e-6), "less than top_p is left"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows, st.data())
 def test_a_masked_token_is_never_chosen(row: Floats, data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(row), max_size=len(row))))

@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from agent.nano.corpus import Document, documents
+from agent.nano.corpus import KINDS, Document, Kinds, documents
 from agent.nano.layout import CHAT_TEMPLATE, END_OF_TEXT, SPECIAL_TOKENS, TOOL_TOKENS, TURN_END, segments
 
 VOCABULARY = 3072
@@ -29,10 +29,12 @@ Row = tuple[list[int], list[int]]
 def trained(seed: int, count: int) -> Tokenizer:
     """A tokenizer trained on `count` documents of the corpus."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY - len(TOOL_TOKENS),
@@ -65,16 +67,16 @@ def row(document: Document, tokenizer: Tokenizer) -> Row:
     return ids, wanted
 
 
-def batches(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[list[Row]]:
+def batches(tokenizer: Tokenizer, seed: int, tokens: int, kinds: Kinds = KINDS) -> Iterator[list[Row]]:
     """An endless stream of batches of at most `tokens` ids, padding counted.
 
-    Rows of like length go together, so that almost nothing is padding and no row ever sees another: cheaper than packing
-    under a mask, and exact. Within a window the batches are shuffled, so that lengths stay mixed over the steps.
+    Rows of like length go together, so that almost nothing is padding and no row ever sees another: cheaper than
+    packing under a mask, and exact. Within a window the batches are shuffled, so that lengths stay mixed.
     """
     rng = Random(seed)
     window = 1024
     while True:
-        rows = [row(document, tokenizer) for document in documents(rng.randrange(2**32), window)]
+        rows = [row(document, tokenizer) for document in documents(rng.randrange(2**32), window, kinds)]
         rows = sorted((r for r in rows if 2 <= len(r[0]) <= LONGEST), key=lambda r: len(r[0]))
         found: list[list[Row]] = []
         batch: list[Row] = []

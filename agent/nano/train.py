@@ -1,15 +1,17 @@
 """Makes thox-nano from nothing but the corpus: `python -m agent.nano.train --out DIR`.
 
-Tokenizer, weights, configuration and model card are written to DIR. The run saves its state every few minutes beside DIR
-and goes on from there when it is started again. The same seed, steps and number of threads give the same weights on the
-same machine and library versions; another processor may round differently and end with slightly other weights.
+Tokenizer, weights, configuration and model card are written to DIR. The run saves its state every few minutes beside
+DIR and goes on from there when it is started again. The same seed, steps and number of threads give the same weights
+on the same machine and library versions; another processor may round differently and end with slightly other weights.
 """
 
 import argparse
 import json
 import math
+import sys
 import time
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from agent.nano import tokens
+from agent.nano import tokens, train_card
+from agent.nano.corpus import WIDENED
 from agent.nano.layout import END_OF_TEXT, TURN_END
-from agent.nano.network import Network, Shape
 from agent.nano.tokens import IGNORED, Row
+from agent.nano.train_network import Network, Shape
 
-SAVE_EVERY_SECONDS = 300.0
+SAVE_EVERY_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Plan:
 
     seed: int = 2026
     threads: int = 2
-    steps: int = 2400
+    steps: int = 2100
+    widened_at: int = 800
+    horizon: int = 2400
     batch_tokens: int = 1536
     peak: float = 2.5e-3
     floor: float = 0.04
@@ -42,11 +47,17 @@ class Plan:
     tokenizer_documents: int = 40_000
 
     def rate(self, step: int) -> float:
-        """The learning rate: a short rise, then half a cosine."""
+        """The learning rate: a short rise, then a cosine aimed at the horizon; the widened part ends with its own."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
-        through = (step - self.warm_up) / max(1, self.steps - self.warm_up)
-        return self.peak * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * through)))
+        first = min(step, self.widened_at)
+        falling = self.peak * self._cosine((first - self.warm_up) / (self.horizon - self.warm_up))
+        if step <= self.widened_at:
+            return falling
+        return falling * self._cosine((step - self.widened_at) / (self.steps - self.widened_at))
+
+    def _cosine(self, through: float) -> float:
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * through))
 
 
 def tensors(batch: list[Row]) -> tuple[Tensor, Tensor]:
@@ -77,7 +88,8 @@ def optimizer_for(network: Network, plan: Plan) -> torch.optim.Optimizer:
 def export(network: Network, tokenizer: Tokenizer, figures: dict[str, Any], folder: Path) -> None:
     """The checkpoint as transformers reads it, and the figures of the training so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    bos, eos = tokenizer.token_to_id(END_OF_TEXT), tokenizer.token_to_id(TURN_END)
+    vocabulary = tokenizer.get_vocab()
+    bos, eos = vocabulary[END_OF_TEXT], vocabulary[TURN_END]
     generation = {"bos_token_id": bos, "eos_token_id": [eos, bos], "pad_token_id": bos, "do_sample": False}
     for name, content in (
         ("config.json", network.shape.config(bos, eos)),
@@ -87,6 +99,7 @@ def export(network: Network, tokenizer: Tokenizer, figures: dict[str, Any], fold
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
     tokens.write(tokenizer, folder)
     save_file(network.checkpoint(), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def train(plan: Plan, out: Path, state: Path) -> None:
@@ -96,20 +109,22 @@ def train(plan: Plan, out: Path, state: Path) -> None:
     tokenizer = tokens.trained(plan.seed, plan.tokenizer_documents)
     network = Network(Shape(vocabulary=tokenizer.get_vocab_size()))
     optimizer = optimizer_for(network, plan)
-    stream = tokens.batches(tokenizer, plan.seed, plan.batch_tokens)
+    first = tokens.batches(tokenizer, plan.seed, plan.batch_tokens)
+    second = tokens.batches(tokenizer, plan.seed + 2, plan.batch_tokens, WIDENED)
+    stream = chain(islice(first, plan.widened_at), second)
     held = tokens.batches(tokenizer, plan.seed + 1, plan.batch_tokens)
     sample = [next(held) for _ in range(16)]
     figures: dict[str, Any] = {
         **vars(plan),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "done": 0, "tokens": 0, "learned_tokens": 0, "documents": 0, "minutes": 0.0, "curve": [],
     }  # fmt: skip
     if state.exists():
         saved = torch.load(state, weights_only=True)
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
-        figures.update(saved["figures"])
+        figures.update(saved["figures"] | vars(plan))
         for _ in range(figures["done"]):
             next(stream)
     before, started = figures["minutes"], time.monotonic()
@@ -119,7 +134,7 @@ def train(plan: Plan, out: Path, state: Path) -> None:
             group["lr"] = plan.rate(step)
         ids, wanted = tensors(next(stream))
         loss = network.loss(ids, wanted)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), plan.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -134,13 +149,15 @@ def train(plan: Plan, out: Path, state: Path) -> None:
         if ended or (step + 1) % 100 == 0:
             point = {"step": step + 1, "loss": round(running, 4), "held_out": round(held_out(network, sample), 4)}
             figures["curve"].append(point)
-            print(point, f"tokens {figures['tokens']} minutes {figures['minutes']}", flush=True)
+            sys.stdout.write(f"{point} tokens {figures['tokens']} minutes {figures['minutes']}\n")
+            sys.stdout.flush()
         if ended or now - last_save > SAVE_EVERY_SECONDS:
             last_save = now
             content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "figures": figures}
             torch.save(content, state.with_suffix(".new"))
             state.with_suffix(".new").replace(state)
             export(network, tokenizer, figures, out)
+    train_card.write(out)
 
 
 def main() -> None:
@@ -148,13 +165,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train thox-nano from its corpus.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--state", type=Path, help="the run's own state (default: OUT.state, beside OUT)")
-    parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--threads", type=int, default=Plan.threads)
     options = parser.parse_args()
     state = options.state or options.out.with_name(options.out.name + ".state")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    train(Plan(seed=options.seed, steps=options.steps, threads=options.threads), options.out, state)
+    train(Plan(seed=options.seed, threads=options.threads), options.out, state)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,18 @@ Every kind of document has a maker and a share. All text is written in these mod
 taken from outside the project.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
-from agent.nano.corpus import arithmetic, device, identity, interface, plain, smalltalk, tools, world, writing
+from agent.nano.corpus import arithmetic, device, identity, interface, plain, smalltalk, tools, wordings, world, writing
 from agent.nano.corpus.document import Dialogue, Document, Maker, Page, Turn
 
-__all__ = ["KINDS", "Dialogue", "Document", "Page", "Turn", "documents"]
+__all__ = ["KINDS", "WIDENED", "Dialogue", "Document", "Kinds", "Page", "Turn", "documents"]
 
-# Kind, maker, share. The shares are relative; the words of the device and the API weigh most, since that is the purpose.
-KINDS: tuple[tuple[str, Maker, float], ...] = (
+Kinds = tuple[tuple[str, Maker, float], ...]
+
+# Kind, maker, share. Shares are relative; the device and its API weigh most, since they are what the model is for.
+KINDS: Kinds = (
     ("identity", identity.identity, 6.0),
     ("unknown", identity.unknown, 6.0),
     ("device words", device.word, 10.0),
@@ -45,27 +47,37 @@ KINDS: tuple[tuple[str, Maker, float], ...] = (
     ("tools", tools.call, 4.0),
     ("pages", plain.page, 8.0),
 )
-_MAKERS = tuple(make for _, make, _ in KINDS)
-_SHARES = tuple(share for _, _, share in KINDS)
+# The second part of the training adds wordings to what the first part teaches.
+WIDENED: Kinds = (
+    *KINDS,
+    ("more wordings", wordings.topics, 18.0),
+    ("more wordings of words", wordings.word, 7.0),
+    ("more wordings of sums", wordings.sums, 6.0),
+    ("more wordings of facts", wordings.fact, 5.0),
+    ("more that is unknown", wordings.unknown, 4.0),
+    ("more small texts", wordings.write, 4.0),
+)
 
 _SYSTEM = (
-    "You are a helpful assistant.", "You are thox-nano, a small demonstration model.", "You are a friendly assistant. Answer briefly.",
-    "Be helpful.", "You are the assistant of this device.", "Answer in short sentences.", "You are a helpful and polite assistant.",
+    "You are a helpful assistant.", "You are thox-nano, a small demonstration model.",
+    "You are a friendly assistant. Answer briefly.",
+    "Be helpful.", "You are the assistant of this device.", "Answer in short sentences.",
+    "You are a helpful and polite assistant.",
     "You answer questions about this device.",
 )  # fmt: skip
 
 
-def _chained(rng: Random) -> Document:
-    """A document; often several dialogues follow each other in one conversation, sometimes under a plain system prompt."""
+def _chained(rng: Random, makers: Sequence[Maker], shares: Sequence[float]) -> Document:
+    """A document: often several dialogues in one conversation, sometimes under a plain system prompt."""
     draw = rng.random()
     parts = 1 if draw < 0.62 else rng.randint(2, 4) if draw < 0.95 else rng.randint(6, 16)
-    made = rng.choices(_MAKERS, _SHARES)[0](rng)
+    made = rng.choices(makers, shares)[0](rng)
     if isinstance(made, Page) or made.tools or made.turns[0].role == "system":
         return made
     turns = list(made.turns)
     while parts > 1:
         parts -= 1
-        more = rng.choices(_MAKERS, _SHARES)[0](rng)
+        more = rng.choices(makers, shares)[0](rng)
         if isinstance(more, Page) or more.tools or more.turns[0].role == "system":
             continue
         turns.extend(more.turns)
@@ -74,8 +86,9 @@ def _chained(rng: Random) -> Document:
     return Dialogue(tuple(turns))
 
 
-def documents(seed: int, count: int) -> Iterator[Document]:
+def documents(seed: int, count: int, kinds: Kinds = KINDS) -> Iterator[Document]:
     """`count` documents in a mixed order."""
     rng = Random(seed)
+    makers, shares = [make for _, make, _ in kinds], [share for _, _, share in kinds]
     for _ in range(count):
-        yield _chained(rng)
+        yield _chained(rng, makers, shares)

@@ -10,7 +10,8 @@ from agent.nano.corpus.document import Dialogue, Document, Page, Turn, exchange
 from agent.nano.corpus.phrasing import ask, roughen
 
 _UNITS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen",
     "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )  # fmt: skip
 _TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
@@ -48,19 +49,27 @@ def subtracted(left: int, right: int) -> str:
 
 
 _PLUS = (
-    "What is {a} + {b}?", "What is {a} plus {b}?", "{a} + {b}", "{a}+{b}", "{a}+{b}=?", "How much is {a} + {b}?", "Add {a} and {b}.",
-    "Calculate {a} + {b}.", "What is the sum of {a} and {b}?", "{a} plus {b}", "How much is {a} plus {b}?", "What's {a} + {b}?",
-    "Compute {a} + {b}", "{a} + {b} = ?", "Can you add {a} and {b}?", "What do you get if you add {b} to {a}?", "What's {a}+{b}?",
+    "What is {a} + {b}?", "What is {a} plus {b}?", "{a} + {b}", "{a}+{b}", "{a}+{b}=?", "How much is {a} + {b}?",
+    "Add {a} and {b}.",
+    "Calculate {a} + {b}.", "What is the sum of {a} and {b}?", "{a} plus {b}", "How much is {a} plus {b}?",
+    "What's {a} + {b}?",
+    "Compute {a} + {b}", "{a} + {b} = ?", "Can you add {a} and {b}?", "What do you get if you add {b} to {a}?",
+    "What's {a}+{b}?",
     "Work out {a} + {b}.", "Solve {a} + {b}", "whats {a} + {b}", "What does {a} + {b} equal?",
 )  # fmt: skip
 _MINUS = (
-    "What is {a} - {b}?", "What is {a} minus {b}?", "{a} - {b}", "{a}-{b}", "How much is {a} - {b}?", "Subtract {b} from {a}.",
-    "Calculate {a} - {b}.", "{a} minus {b}", "What's {a} - {b}?", "Compute {a} - {b}", "{a} - {b} = ?", "Take {b} away from {a}.",
-    "What is left if you take {b} from {a}?", "What is the difference between {a} and {b}?", "{a}-{b}=?", "whats {a} minus {b}",
+    "What is {a} - {b}?", "What is {a} minus {b}?", "{a} - {b}", "{a}-{b}", "How much is {a} - {b}?",
+    "Subtract {b} from {a}.",
+    "Calculate {a} - {b}.", "{a} minus {b}", "What's {a} - {b}?", "Compute {a} - {b}", "{a} - {b} = ?",
+    "Take {b} away from {a}.",
+    "What is left if you take {b} from {a}?", "What is the difference between {a} and {b}?", "{a}-{b}=?",
+    "whats {a} minus {b}",
 )  # fmt: skip
 _TIMES = (
-    "What is {a} times {b}?", "What is {a} * {b}?", "{a} * {b}", "{a} x {b}", "How much is {a} times {b}?", "Multiply {a} by {b}.",
-    "Calculate {a} * {b}.", "What is {a} multiplied by {b}?", "{a} times {b}", "What's {a} x {b}?", "{a} x {b} = ?", "{a}*{b}",
+    "What is {a} times {b}?", "What is {a} * {b}?", "{a} * {b}", "{a} x {b}", "How much is {a} times {b}?",
+    "Multiply {a} by {b}.",
+    "Calculate {a} * {b}.", "What is {a} multiplied by {b}?", "{a} times {b}", "What's {a} x {b}?", "{a} x {b} = ?",
+    "{a}*{b}",
     "What is the product of {a} and {b}?", "What is {a} x {b}?", "whats {a} times {b}",
 )  # fmt: skip
 
@@ -75,7 +84,9 @@ def plus(rng: Random) -> Dialogue:
     """An addition."""
     a, b = _pair(rng)
     if max(a, b) <= 10 and rng.random() < 0.2:
-        question = rng.choice(("What is {} plus {}?", "{} plus {}", "How much is {} plus {}?", "Add {} and {}.")).format(in_words(a), in_words(b))
+        question = rng.choice(
+            ("What is {} plus {}?", "{} plus {}", "How much is {} plus {}?", "Add {} and {}.")
+        ).format(in_words(a), in_words(b))
         return exchange(roughen(question, rng), added(a, b))
     return exchange(roughen(rng.choice(_PLUS).format(a=a, b=b), rng), added(a, b))
 
@@ -101,17 +112,25 @@ def halves(rng: Random) -> Dialogue:
     a, b = rng.randint(1, 10), rng.randint(2, 10)
     match rng.randrange(4):
         case 0:
-            pattern = "(What is {x} divided by {b}|{x} / {b}|How much is {x} / {b}|Divide {x} by {b}|What is {x} / {b})?"
-            return exchange(ask(pattern.replace("{x}", str(a * b)).replace("{b}", str(b)), rng), f"{a * b} / {b} = {a}.")
+            pattern = (
+                "(What is {x} divided by {b}|{x} / {b}|How much is {x} / {b}|Divide {x} by {b}|What is {x} / {b})?"
+            )
+            return exchange(
+                ask(pattern.replace("{x}", str(a * b)).replace("{b}", str(b)), rng), f"{a * b} / {b} = {a}."
+            )
         case 1:
             n = rng.randint(1, 50)
-            return exchange(ask(f"(What is half of {2 * n}|Half of {2 * n}|What's half of {2 * n})?", rng), f"Half of {2 * n} is {n}.")
+            return exchange(
+                ask(f"(What is half of {2 * n}|Half of {2 * n}|What's half of {2 * n})?", rng),
+                f"Half of {2 * n} is {n}.",
+            )
         case 2:
             n = rng.randint(1, 50)
             return exchange(ask(f"(What is double {n}|What is twice {n}|Double {n})?", rng), f"Twice {n} is {2 * n}.")
         case _:
             n, m = rng.sample(range(1, 100), 2)
-            pattern = f"(Which is larger, {n} or {m}|Which is bigger: {n} or {m}|What is more, {n} or {m}|Is {n} larger than {m})?"
+            which = f"Which is larger, {n} or {m}|Which is bigger: {n} or {m}|What is more, {n} or {m}"
+            pattern = f"({which}|Is {n} larger than {m})?"
             question = ask(pattern, rng)
             if "larger than" in question.lower():
                 return exchange(question, f"Yes, {n} is larger than {m}." if n > m else f"No, {m} is larger than {n}.")
@@ -132,7 +151,11 @@ def counting(rng: Random) -> Dialogue:
     match rng.randrange(6):
         case 0:
             top = rng.choice((3, 4, 5, 5, 6, 7, 8, 9, 10, 10, 10, 12, 15, 20))
-            question = ask(f"(Count to {top}|Count from 1 to {top}|Can you count to {top}|Please count to {top}|Count up to {top})(.|)", rng)
+            question = ask(
+                f"(Count to {top}|Count from 1 to {top}|Can you count to {top}|Please count to {top}"
+                f"|Count up to {top})(.|)",
+                rng,
+            )
             return exchange(question, ", ".join(str(n) for n in range(1, top + 1)) + ".")
         case 1:
             top = rng.choice((3, 5, 10, 10))
@@ -140,14 +163,21 @@ def counting(rng: Random) -> Dialogue:
             return exchange(question, ", ".join(str(n) for n in range(top, 0, -1)) + ".")
         case 2:
             n = rng.randint(0, 98)
-            return exchange(ask(f"(What comes after {n}|Which number comes after {n}|What number follows {n}|Next number after {n})?", rng),
+            return exchange(ask(f"(What comes after {n}|Which number comes after {n}|What number follows {n}|Next "
+            f"number after {n})?", rng),
                             f"After {n} comes {n + 1}.")  # fmt: skip
         case 3:
             n = rng.randint(1, 99)
-            return exchange(ask(f"(What comes before {n}|Which number comes before {n})?", rng), f"Before {n} comes {n - 1}.")
+            return exchange(
+                ask(f"(What comes before {n}|Which number comes before {n})?", rng), f"Before {n} comes {n - 1}."
+            )
         case 4:
             n = rng.randint(1, 100)
-            question = ask(f"(How do you write {n} in words|Write {n} in words|Write the number {n} as a word|Spell the number {n})(?|)", rng)
+            question = ask(
+                f"(How do you write {n} in words|Write {n} in words|Write the number {n} as a word|Spell "
+                f"the number {n})(?|)",
+                rng,
+            )
             return exchange(question, f"{n} in words is {in_words(n)}.")
         case _:
             n = rng.randint(1, 99)

@@ -1,7 +1,7 @@
 """One question, many ways to put it.
 
-A pattern such as `(What is|Explain) a node?` stands for each of its readings; a reading is then roughened the way people
-type: without capitals, without the question mark, with a slip of the finger. Answers are expanded and never roughened.
+A pattern such as `(What is|Explain) a node?` stands for each of its readings; a reading is then roughened the way
+people type: without capitals, without the question mark, with a slip of the finger. Answers are never roughened.
 """
 
 import re

@@ -55,7 +55,9 @@ def page(rng: Random) -> Page:
             chosen = rng.sample(CAPITALS, rng.randint(1, 3))
             return Page(" ".join(f"The capital of {country} is {city}." for country, city in chosen))
         case 2:
-            return Page(rng.choice((story_text(rng), rng.choice(tuple(POEMS.values())), rng.choice(tuple(SENTENCES.values())))))
+            return Page(
+                rng.choice((story_text(rng), rng.choice(tuple(POEMS.values())), rng.choice(tuple(SENTENCES.values()))))
+            )
         case 3:
             return Page(" ".join(expand(meaning, rng) for _, meaning in rng.sample(WORDS, rng.randint(1, 3))))
         case 4:
@@ -72,5 +74,6 @@ def page(rng: Random) -> Page:
             thing, colour = rng.choice(COLOURS)
             word, other = rng.choice(OPPOSITES)
             return Page(rng.choice((
-                f"The {animal} {sound}.", f"{thing[0].upper() + thing[1:]} is {colour}.", f"The opposite of {word} is {other}.",
+                f"The {animal} {sound}.", f"{thing[0].upper() + thing[1:]} is {colour}.",
+                f"The opposite of {word} is {other}.",
             )))  # fmt: skip

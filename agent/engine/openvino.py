@@ -66,7 +66,7 @@ class OpenVinoStage:
         check_runtime(ov.get_version())
         if spec.head_dim not in _HEAD_SIZES:
             raise ModelError(f"head_dim {spec.head_dim} is not within 32 to 256")
-        self._weights = weights
+        self._weights: Weights | None = weights  # the graph's constants are views of it
         self._first = layers.start == 0
         self._last = layers.stop == spec.layers
         properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -80,7 +80,7 @@ class OpenVinoStage:
             }
         try:
             compiled = ov.Core().compile_model(build_graph(spec, layers, weights), "CPU", properties)
-            self._request = compiled.create_infer_request()
+            self._request: Any = compiled.create_infer_request()
             for port in compiled.inputs:
                 name = port.any_name
                 if name.startswith((KEYS, VALUES)):
@@ -96,6 +96,8 @@ class OpenVinoStage:
         weights.drop_pages()
 
     def run(self, inputs: Tokens | Floats, batch: Batch) -> Floats:
+        if self._request is None:
+            raise EngineError("the stage is closed")
         chunks = batch.chunks
         lengths = [len(chunk.tokens) for chunk in chunks]
         past = np.array([chunk.start for chunk in chunks], np.int32)
@@ -126,8 +128,9 @@ class OpenVinoStage:
         return result
 
     def close(self) -> None:
-        """Free graph and cache. The stage must not run any more."""
-        del self._request
+        """Free weights, graph and cache."""
+        self._request = self._weights = None
+        self._page_lists.clear()
 
     def _page_list(self, slot: int, pages: tuple[int, ...]) -> NDArray[np.int32]:
         """The pages as an array, kept from step to step: it changes once in PAGE_TOKENS tokens."""

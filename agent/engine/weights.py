@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,25 +34,29 @@ class _Tensor:
 class Checkpoint:
     """Named tensors of a model's folder, one safetensors file or several. Closed by dropping every reference to it."""
 
-    def __init__(self, tensors: Mapping[str, _Tensor], digest: str) -> None:
+    def __init__(self, tensors: Mapping[str, _Tensor], maps: Sequence[mmap.mmap], digest: str) -> None:
         self._tensors = tensors
+        self._maps = maps
         self._digest = digest
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
         """Map the files of a checkpoint. Raises ModelError where one is missing or broken."""
         tensors: dict[str, _Tensor] = {}
+        maps: list[mmap.mmap] = []
         digest = hashlib.blake2b(digest_size=16)
         for path in _files(folder):
             try:
                 status = path.stat()
-                tensors |= _map_file(path)
+                data, found = _map_file(path)
             except FileNotFoundError:
                 raise ModelError(f"{path.name} is missing", hint=_INCOMPLETE) from None
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"{path.name} cannot be read: {error}", hint=_INCOMPLETE) from error
+            tensors |= found
+            maps.append(data)
             digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
-        return cls(tensors, digest.hexdigest())
+        return cls(tensors, maps, digest.hexdigest())
 
     @property
     def digest(self) -> str:
@@ -72,6 +76,11 @@ class Checkpoint:
         """Some rows of a matrix as float32, always a copy."""
         tensor = self._tensor(name)
         return _to_float32(tensor.type, tensor.raw[start:stop])
+
+    def drop_pages(self) -> None:
+        """Give mapped pages back when nothing more is to be read soon. They return when somebody reads them."""
+        for data in self._maps:
+            data.madvise(mmap.MADV_DONTNEED)
 
     def _tensor(self, name: str) -> _Tensor:
         tensor = self._tensors.get(name)
@@ -103,8 +112,8 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def _map_file(path: Path) -> dict[str, _Tensor]:
-    """Views of all tensors of one file."""
+def _map_file(path: Path) -> tuple[mmap.mmap, dict[str, _Tensor]]:
+    """A file's map, and views of all tensors in it."""
     with safe_open(path, framework="np"):
         pass  # the library has now checked the header: offsets lie in the file, one after the other, and fit the shapes
     with path.open("rb") as file:
@@ -124,4 +133,4 @@ def _map_file(path: Path) -> dict[str, _Tensor]:
             )
         raw = np.frombuffer(data, _TYPES[kind], int(np.prod(shape)), start + entry["data_offsets"][0])
         tensors[name] = _Tensor(kind, raw.reshape(shape))
-    return tensors
+    return data, tensors

@@ -83,6 +83,7 @@ class Weights:
 
     def drop_pages(self) -> None:
         """Give mapped pages back: for a runtime that made its own copy. They return when somebody reads them."""
+        self._checkpoint.drop_pages()
         if self._file is not None:
             self._file.madvise(mmap.MADV_DONTNEED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +75,9 @@ class OwnWeights(NamedTuple):
     reference: RandomCheckpoint
 
 
-def quantised(checkpoint: RandomCheckpoint, quantisation: Quantisation) -> OwnWeights:
+@functools.cache
+def quantised(name: str, quantisation: Quantisation) -> OwnWeights:
+    checkpoint = random_checkpoint(name)
     spec = read_spec(checkpoint.folder)
     layers = range(spec.layers)
     weights = Weights.open(Checkpoint.open(checkpoint.folder), spec, layers, quantisation, cache=None, threads=2)
@@ -108,20 +111,22 @@ def test_float_logits_are_those_of_transformers_however_tokens_are_batched(name:
 
 
 @pytest.mark.parametrize("quantisation", QUANTISED)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
 def test_packed_weights_mean_what_they_say(name: str, quantisation: Quantisation) -> None:
     """In float32 arithmetic nothing but the weights' values differs, so the bound is that of float weights."""
-    own = quantised(random_checkpoint(name), quantisation)
+    own = quantised(name, quantisation)
     spec = read_spec(own.reference.folder)
     stage = OpenVinoStage(spec, range(spec.layers), own.weights, pages=32, exact=True, threads=2)
     runner = StagedRunner([stage], PageTable(32, PAGE_TOKENS, 4), context_length=CONTEXT, vocab_size=spec.vocab)
     tokens = prompt_tokens(50)
     assert_close(start(runner, 1, tokens), own.reference.logits(tokens), 1e-4)
-    assert greedy(runner, tokens[:40], 16) == own.reference.greedy(tokens[:40], 16)
+    answer = greedy(runner, tokens, 16)
+    likeliest = own.reference.logits([*tokens, *answer])[len(tokens) - 1 : -1].argmax(axis=1)
+    assert answer == likeliest.tolist()
 
 
 @pytest.mark.parametrize("quantisation", QUANTISED)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
 def test_what_is_served_stays_within_bounds(name: str, quantisation: Quantisation) -> None:
     """The arithmetic that is served rounds activations and the cache to 8 bits as well, where it saves most time.
 
@@ -134,7 +139,7 @@ def test_what_is_served_stays_within_bounds(name: str, quantisation: Quantisatio
     10 % in each matrix, and independent errors of the 7 matrices of each of 2 to 4 layers add up by squares.
     """
     checkpoint = random_checkpoint(name)
-    own = quantised(checkpoint, quantisation)
+    own = quantised(name, quantisation)
     tokens = prompt_tokens(120)
     logits = start(open_runner(checkpoint.folder, quantisation), 0, tokens)
 
@@ -210,7 +215,10 @@ def test_heads_that_the_attention_does_not_know_are_a_model_error(tmp_path: Path
 def test_a_stage_that_is_given_nonsense_raises_an_engine_error() -> None:
     checkpoint = random_checkpoint("llama")
     spec = read_spec(checkpoint.folder)
-    weights = quantised(checkpoint, "int8").weights
+    weights = quantised("llama", "int8").weights
     stage = OpenVinoStage(spec, range(1, 3), weights, pages=2, exact=False, threads=2)
     with pytest.raises(EngineError, match="failed in a step"):
         stage.run(np.zeros((1, spec.hidden + 1), np.float32), Batch((Chunk(0, 0, [1]),), ((0,),), PAGE_TOKENS))
+    stage.close()
+    with pytest.raises(EngineError, match="closed"):
+        stage.run(np.zeros((1, spec.hidden), np.float32), Batch((Chunk(0, 0, [1]),), ((0,),), PAGE_TOKENS))

@@ -154,7 +154,9 @@ def _nucleus(weights: Floats, share: float, candidates: int) -> Ids:
         least, most = float(band.min()), float(band.max())
         if not least < most:
             break  # all the same: nothing to halve
-        pivot = math.sqrt(max(least, SMALLEST) * most)  # in the middle of their logarithms; zero has none
+        # In the middle of their logarithms; zero has none. In float32, as it is compared: between two neighbours there
+        # is nothing, and only a pivot below the largest leaves less to look at.
+        pivot = float(np.float32(math.sqrt(max(least, SMALLEST) * most)))
         if not least <= pivot < most:
             pivot = least
     band = np.sort(band)[::-1]

@@ -313,3 +313,9 @@ def test_top_p_keeps_the_shortest_run_that_reaches_it() -> None:
     assert kept == {0.0: {1}, 0.49: {1}, 0.51: {1, 2}, 0.79: {1, 2}, 0.81: {0, 1, 2}}
     # After top_k, shares are of what is left: 0.5 of 0.8 is more than 0.6.
     assert survivors(row, top_k=2, top_p=0.6, min_p=0.0).tolist() == [1]
+
+
+def test_neighbouring_numbers_cannot_keep_the_search_for_top_p_going() -> None:
+    row = np.zeros(3000, dtype=np.float32)
+    row[1::2] = np.nextafter(np.float32(-1e-7), np.float32(-1))  # weights of 1 and of the float32 before it
+    assert len(survivors(row, top_k=0, top_p=0.9, min_p=0.0)) in (2700, 2701)

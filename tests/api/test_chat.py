@@ -193,6 +193,12 @@ def test_null_counts_as_absent_and_unknown_fields_are_ignored(api: Api, engine: 
     assert engine.requests[-1].sampling.temperature == 1.0 and engine.requests[-1].n == 1
 
 
+def test_the_log_says_which_fields_nobody_read(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "agent.api.schema_json")
+    api.chat(store=True, temperature=1)
+    assert [record.getMessage() for record in caplog.records] == ["fields ignored: store"]
+
+
 def test_every_role_and_part_reaches_the_engine_in_the_current_shape(api: Api, engine: ScriptedEngine) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     api.post(

@@ -73,7 +73,7 @@ def test_no_request_however_odd_gets_an_answer_out_of_shape(
     operation = schema[path]["POST"]
 
     @settings(
-        max_examples=25,
+        max_examples=15,
         derandomize=True,
         database=None,
         deadline=None,

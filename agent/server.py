@@ -229,8 +229,16 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, conn: TConn) -> None:
         own = conn.server[1] == self.app.config.server.cluster_port
-        future: Future[object] = (self.cluster_pool if own else self.tpool).submit(self.handle, conn)
+        future: Future[object] = (self.cluster_pool if own else self.tpool).submit(self._handle_and_close, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def _handle_and_close(self, conn: TConn) -> object:
+        """Closing waits up to two seconds for the client to hang up: here, not in the loop that accepts the others."""
+        kept = self.handle(conn)
+        if not kept:
+            conn.close(graceful=True)
+            conn.close = _closed_already
+        return kept
 
     def handle_error(self, req: object, client: socket.socket, addr: object, exc: BaseException) -> None:
         """A request that is no HTTP, or more than the limits allow, gets the same shape of error as any other."""
@@ -248,6 +256,10 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
             client.sendall(head.encode() + body)
         except OSError:
             log.debug("the client left before it was told what was wrong with its request")
+
+
+def _closed_already(graceful: bool = False) -> None:
+    """What the loop calls once more for a connection that its thread has closed."""
 
 
 class _Logger(Logger):  # type: ignore[misc]

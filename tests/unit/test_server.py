@@ -107,6 +107,22 @@ def test_a_client_that_stops_in_the_middle_of_its_headers_is_cut_off(shared: Run
     assert "Traceback" not in shared.log()
 
 
+def test_clients_that_do_not_hang_up_after_their_answer_keep_nobody_waiting(own: Running) -> None:
+    lingering = []
+    began = time.monotonic()
+    try:
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", own.inference), timeout=15)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536)
+            lingering.append(client)
+        own.get(own.inference, "/")
+        assert time.monotonic() - began < 5  # gunicorn waits up to two seconds for each, in the loop that accepts
+    finally:
+        for client in lingering:
+            client.close()
+
+
 def test_sigterm_lets_an_answer_end_and_stops_within_seconds_though_an_idle_client_stays(own: Running) -> None:
     with socket.create_connection(("127.0.0.1", own.inference), timeout=15) as client:
         client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -187,6 +187,10 @@ def is_string(value: object) -> bool:
     return isinstance(value, str)
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def is_list(value: object) -> bool:
     return isinstance(value, list)
 

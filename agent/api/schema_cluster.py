@@ -16,7 +16,14 @@ LONGEST_TTL_S = 86_400.0
 NODE_ID = optional("node_id", schema.string(1, 100), "a node of GET /v1/topology; else this one")
 REQUESTED_W = Field("requested_w", schema.number(0, MOST_W), about="watts that the node could use")
 MIN_W = Field("min_w", schema.number(0, MOST_W), 0.0, "watts without which the contract is of no use")
-PRIORITY = Field("priority", schema.choice(*PRIORITIES), "normal", "who is served first when the supply is short")
+# A scale of numbers is what other power protocols have (PoE, USB hubs); here it stands for the names, in even parts.
+_RANKED = schema.mapped(schema.integer(0, 9), lambda rank, _path: PRIORITIES[rank * len(PRIORITIES) // 10])
+_PRIORITY = schema.either(
+    "one of " + ", ".join(PRIORITIES) + ", or a number from 0 to 9",
+    (schema.is_string, schema.choice(*PRIORITIES)),
+    (schema.is_number, _RANKED),
+)
+PRIORITY = Field("priority", _PRIORITY, "normal", "who is served first when the supply is short; 9 is critical")
 TTL = Field("ttl", schema.number(1, LONGEST_TTL_S), 300.0, "seconds until it ends, unless it is asked for anew")
 CONTRACT_FIELDS: tuple[Field[object], ...] = (NODE_ID, REQUESTED_W, MIN_W, PRIORITY, TTL)
 

@@ -12,6 +12,7 @@ import pytest
 from cluster_app import Device, open_device
 
 from agent.api import schema_cluster
+from agent.api.schema import object_schema
 from hal.sim import AMBIENT_C, IDLE_W, LADDER_W, SUPPLY_W, Part
 
 
@@ -111,6 +112,12 @@ def test_a_contract_is_granted_applied_and_shown_with_what_is_measured(device: D
     assert (listed["measured_w"], listed["cap_w"]) == (20.0, 20.0)
 
 
+def test_a_priority_is_a_name_or_a_rank(device: Device) -> None:
+    given = [device.post("/v1/power/contract", requested_w=20, priority=rank)["priority"] for rank in (0, 3, 5, 9)]
+    assert given == ["low", "normal", "high", "critical"]
+    jsonschema.validate({"requested_w": 20, "priority": 9}, object_schema(schema_cluster.CONTRACT_FIELDS))
+
+
 def test_a_contract_that_expires_leaves_the_node_at_its_floor(device: Device) -> None:
     device.post("/v1/power/contract", requested_w=40, ttl=60)
     device.now += 59.9
@@ -138,6 +145,7 @@ def test_a_contract_can_be_ended_and_asked_for_anew(device: Device) -> None:
         ({"requested_w": 20, "min_w": 30}, "min_w"),
         ({"requested_w": 50, "min_w": 41}, "min_w"),
         ({"requested_w": 20, "priority": "highest"}, "priority"),
+        ({"requested_w": 20, "priority": 10}, "priority"),
         ({"requested_w": 20, "ttl": 0}, "ttl"),
     ],
 )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.engine.base import Floats
-from agent.engine.quantise import Packed
 
 if TYPE_CHECKING:
     import torch
@@ -92,16 +89,6 @@ class RandomCheckpoint:
             rows: torch.Tensor = self.model(torch.tensor([tokens])).logits[0]
         return rows.float().numpy()
 
-    def on(self, weights: Mapping[str, Floats]) -> RandomCheckpoint:
-        """The same model with other values in some of its tensors."""
-        import torch
-
-        changed = copy.deepcopy(self.model)
-        with torch.no_grad():
-            for name, value in weights.items():
-                changed.get_parameter(name).copy_(torch.from_numpy(value))
-        return RandomCheckpoint(self.name, self.folder, changed)
-
     def greedy(self, prompt: list[int], count: int) -> list[int]:
         """The oracle's likeliest continuation."""
         tokens = list(prompt)
@@ -152,18 +139,6 @@ def random_checkpoint(name: str) -> RandomCheckpoint:
     folder = Path(scratch.name)
     save_random(name, folder)
     return RandomCheckpoint(name, folder, oracle(folder))
-
-
-def unpacked(packed: Packed) -> Floats:
-    """The weights that a packed matrix stands for, written from the layout's description alone."""
-    outputs, inputs = packed.shape
-    values = packed.values.astype(np.int64)
-    if packed.format.bits == 4:
-        values = np.stack([values & 0xF, values >> 4], axis=2).reshape(outputs, inputs)
-        values = np.where(values >= 8, values - 16, values)
-    scales = np.repeat(packed.scales.astype(np.float32), packed.format.group, axis=1)
-    weights: Floats = (values * scales).astype(np.float32)
-    return weights
 
 
 def prompt_tokens(count: int, seed: int = 0, vocab: int = 331) -> list[int]:

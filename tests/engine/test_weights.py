@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import random_checkpoint, save_random, unpacked
+from checkpoints import random_checkpoint, save_random
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_oracle import unpacked
+from stage_forms import read_spec
 
-from agent.engine.decoder import EMBEDDING, DecoderSpec
+from agent.engine.decoder import EMBEDDING
 from agent.engine.quantise import Format, Packed, Quantisation, choose_format, quantise, value_layout
 from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
@@ -103,7 +104,7 @@ def test_groups_fall_back_where_inputs_do_not_divide() -> None:
 
 
 def open_weights(folder: Path, cache: Path | None, quantisation: Quantisation = "int4") -> Weights:
-    spec = DecoderSpec.from_config(json.loads((folder / "config.json").read_text()))
+    spec = read_spec(folder)
     return Weights.open(Checkpoint.open(folder), spec, range(spec.layers), quantisation, cache=cache, threads=2)
 
 

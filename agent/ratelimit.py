@@ -1,7 +1,7 @@
 """How many requests a key may send to a port in a minute: an exact sliding log.
 
 The times of the accepted requests of the last minute are kept, so that no burst over a bucket's edge gets through and
-Retry-After is exact. Memory is bounded: at most ``limit`` times for each caller and port; a caller that was silent for a
+Retry-After is exact. Memory is bounded: at most ``limit`` times for each caller and port; one that was silent for a
 minute is forgotten, and so is the longest silent one where there are too many. A refused request is not counted: a
 client that keeps trying is served again as soon as one of its earlier requests is a minute old.
 """

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from agent.nano import tokens, train_card
-from agent.nano.corpus import WIDENED
+from agent.nano.corpus import DRILLED, KINDS, SHARPENED, WIDENED, Kinds
 from agent.nano.layout import END_OF_TEXT, TURN_END
 from agent.nano.tokens import IGNORED, Row
 from agent.nano.train_network import Network, Shape
@@ -30,14 +30,34 @@ SAVE_EVERY_SECONDS = 240.0
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of the training, up to a step: its text, and the step at which its falling rate would reach the floor.
+
+    Two parts were cut short of that step, because their answers had been read and the next text was ready. A part
+    begins with the rate at which the one before it ended, unless it states a share of the peak.
+    """
+
+    until: int
+    floor_at: int
+    kinds: Kinds
+    begins_with: float | None = None
+
+
+PARTS = (
+    Part(800, 2400, KINDS),
+    Part(1500, 2100, WIDENED),
+    Part(3200, 3200, SHARPENED),
+    Part(4400, 4400, DRILLED, begins_with=0.45),
+)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that decides what comes out."""
 
     seed: int = 2026
     threads: int = 2
-    steps: int = 2100
-    widened_at: int = 800
-    horizon: int = 2400
+    steps: int = PARTS[-1].until
     batch_tokens: int = 1536
     peak: float = 2.5e-3
     floor: float = 0.04
@@ -47,14 +67,18 @@ class Plan:
     tokenizer_documents: int = 40_000
 
     def rate(self, step: int) -> float:
-        """The learning rate: a short rise, then a cosine aimed at the horizon; the widened part ends with its own."""
+        """The learning rate: a short rise, then a cosine in each part, from where the part before had come to."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
-        first = min(step, self.widened_at)
-        falling = self.peak * self._cosine((first - self.warm_up) / (self.horizon - self.warm_up))
-        if step <= self.widened_at:
-            return falling
-        return falling * self._cosine((step - self.widened_at) / (self.steps - self.widened_at))
+        rate, start = self.peak, self.warm_up
+        for part in PARTS:
+            if part.begins_with is not None:
+                rate = self.peak * part.begins_with
+            rate *= self._cosine((min(step, part.until) - start) / (part.floor_at - start))
+            if step <= part.until:
+                break
+            start = part.until
+        return rate
 
     def _cosine(self, through: float) -> float:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * through))
@@ -109,9 +133,10 @@ def train(plan: Plan, out: Path, state: Path) -> None:
     tokenizer = tokens.trained(plan.seed, plan.tokenizer_documents)
     network = Network(Shape(vocabulary=tokenizer.get_vocab_size()))
     optimizer = optimizer_for(network, plan)
-    first = tokens.batches(tokenizer, plan.seed, plan.batch_tokens)
-    second = tokens.batches(tokenizer, plan.seed + 2, plan.batch_tokens, WIDENED)
-    stream = chain(islice(first, plan.widened_at), second)
+    stream = chain.from_iterable(
+        islice(tokens.batches(tokenizer, plan.seed + 2 * index, plan.batch_tokens, part.kinds), part.until - start)
+        for index, (start, part) in enumerate(zip((0, *(part.until for part in PARTS)), PARTS, strict=False))
+    )
     held = tokens.batches(tokenizer, plan.seed + 1, plan.batch_tokens)
     sample = [next(held) for _ in range(16)]
     figures: dict[str, Any] = {

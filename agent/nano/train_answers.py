@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import torch
 from safetensors.torch import load_file
@@ -58,6 +59,19 @@ class Checkpoint:
             answer, ended = self.answer(Dialogue((Turn("user", question),)))
             found.append((question, answer, ended and any(part in answer for part in wanted)))
         return found
+
+    def sums(self, seed: int, count: int) -> dict[str, int]:
+        """Of `count` random sums of each kind, how many end in the right number."""
+        rng = Random(seed)
+        right = dict.fromkeys(("+ up to 10", "+ up to 99", "- up to 99", "* up to 10"), 0)
+        for kind in right:
+            sign, top = kind[0], int(kind.split(" ")[-1])
+            for _ in range(count):
+                b, a = sorted((rng.randint(1, top), rng.randint(1, top)))
+                answer, ended = self.answer(Dialogue((Turn("user", f"What is {a} {sign} {b}?"),)))
+                worth = {"+": a + b, "-": a - b, "*": a * b}[sign]
+                right[kind] += ended and answer.endswith(f"{a} {sign} {b} = {worth}.")
+        return right
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.nano.corpus import WIDENED, Dialogue, Turn
+from agent.nano.corpus import DRILLED, Dialogue, Turn
 from agent.nano.questions import FRESH, KNOWN
 from agent.nano.train_answers import Checkpoint
 
@@ -29,6 +29,7 @@ SAMPLES: tuple[tuple[str, ...], ...] = (
     ("Who won the election?",),
     ("What is the capital of Italy? Answer in JSON.",),
 )
+SUMS = 100
 PAGES = ("The capital of France is", "The quick brown fox", "Once upon a time")
 
 HEAD = """---
@@ -68,9 +69,9 @@ project. Shares of the kinds of document, of which about a third are joined into
 `python -m agent.nano.train --out DIR` makes all of these files. This checkpoint took {done:,} steps of AdamW (peak rate
 {peak}, cosine), {documents:,} conversations and pages, {tokens:,} tokens with padding, of which {learned_tokens:,}
 were learned (answers and pages; questions carry no loss), in {minutes:.0f} minutes on two x86_64 cores that had other
-work as well. From step {widened_at} on the corpus also holds the further wordings of `corpus/wordings.py`. Seed {seed}, {threads} threads, torch {torch}. The same seed, threads, library versions and kind of
-processor give the same weights; another processor may round differently and end elsewhere. `training.json` holds the
-figures.
+work as well. The corpus grew in four parts, which `train.py` lists: wordings were added after reading answers. Seed
+{seed}, {threads} threads, torch {torch}. The same seed, threads, library versions and kind of processor give the
+same weights; another processor may round differently and end elsewhere. `training.json` holds the figures.
 
 | step | loss | loss on held-out documents |
 |---|---|---|
@@ -80,6 +81,9 @@ The held-out documents come from the makers of the first part with another seed.
 worded otherwise than the corpus words them (`agent/nano/questions.py`), asked one by one and answered greedily; an
 answer counts that ended and held what it had to hold. Of {fresh} questions written when the corpus was finished,
 {fresh_right} were answered rightly; of {known} that were read while it was written, {known_right}.
+
+Random sums, put as `What is a + b?`, right of {sums_asked} each: {sums}. Their pairs may have stood in the
+corpus, which draws from all of them.
 
 ## How it answers
 
@@ -125,7 +129,7 @@ def card(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     checkpoint = Checkpoint(folder)
     known, fresh = checkpoint.judged(KNOWN), checkpoint.judged(FRESH)
-    total = sum(share for _, _, share in WIDENED)
+    total = sum(share for _, _, share in DRILLED)
     curve = figures["curve"]
     shown = [point for index, point in enumerate(curve) if index in (0, 1, 3) or index % 4 == 3 or point is curve[-1]]
     head = HEAD.format(
@@ -136,11 +140,13 @@ def card(folder: Path) -> str:
         kv=config["num_key_value_heads"],
         inner=config["intermediate_size"],
         vocabulary=config["vocab_size"],
-        shares=", ".join(f"{name} {100 * share / total:.0f} %" for name, _, share in WIDENED) + ".",
+        shares=", ".join(f"{name} {100 * share / total:.0f} %" for name, _, share in DRILLED) + ".",
         curve="\n".join(f"| {point['step']} | {point['loss']:.3f} | {point['held_out']:.3f} |" for point in shown),
         known=len(known),
         known_right=sum(right for _, _, right in known),
         fresh=len(fresh),
+        sums=", ".join(f"`{kind}` {right}" for kind, right in checkpoint.sums(1, SUMS).items()),
+        sums_asked=SUMS,
         fresh_right=sum(right for _, _, right in fresh),
     )
     dialogues = "\n".join(dialogue(checkpoint, questions) for questions in SAMPLES)

@@ -7,10 +7,22 @@ taken from outside the project.
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from agent.nano.corpus import arithmetic, device, identity, interface, plain, smalltalk, tools, wordings, world, writing
+from agent.nano.corpus import (
+    arithmetic,
+    device,
+    drills,
+    identity,
+    interface,
+    plain,
+    smalltalk,
+    tools,
+    wordings,
+    world,
+    writing,
+)
 from agent.nano.corpus.document import Dialogue, Document, Maker, Page, Turn
 
-__all__ = ["KINDS", "WIDENED", "Dialogue", "Document", "Kinds", "Page", "Turn", "documents"]
+__all__ = ["DRILLED", "KINDS", "SHARPENED", "WIDENED", "Dialogue", "Document", "Kinds", "Page", "Turn", "documents"]
 
 Kinds = tuple[tuple[str, Maker, float], ...]
 
@@ -56,6 +68,28 @@ WIDENED: Kinds = (
     ("more wordings of facts", wordings.fact, 5.0),
     ("more that is unknown", wordings.unknown, 4.0),
     ("more small texts", wordings.write, 4.0),
+)
+# The last part leans on what takes longest to learn: sums, and answers that must copy from the question.
+SHARPENED: Kinds = (
+    *WIDENED,
+    ("addition again", arithmetic.plus, 7.0),
+    ("subtraction again", arithmetic.minus, 6.0),
+    ("multiplication again", arithmetic.times, 3.0),
+    ("more wordings of sums again", wordings.sums, 5.0),
+    ("capitals again", world.capital, 5.0),
+    ("more wordings of facts again", wordings.fact, 4.0),
+    ("trivia again", world.trivia, 5.0),
+    ("echo again", smalltalk.echo, 3.0),
+    ("json again", writing.as_json, 1.5),
+    ("one word again", writing.one_word, 1.0),
+)
+DRILLED: Kinds = (
+    *((name, drills.mended(make), share) for name, make, share in WIDENED),
+    ("rows of sums", drills.row, 45.0),
+    ("pages of sums", drills.page, 25.0),
+    ("counting again", drills.count, 7.0),
+    ("places again", drills.place, 14.0),
+    ("mistaken questions again", drills.again, 8.0),
 )
 
 _SYSTEM = (

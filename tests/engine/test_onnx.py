@@ -43,7 +43,7 @@ def test_packed_weights_are_read_exactly(family: str, quantisation: Quantisation
 def test_rows_between_decoding_ones_keep_what_they_hold() -> None:
     checkpoint = random_checkpoint("llama")
     one = stage("llama", rows=8)
-    texts = {row: prompt_tokens(20 + row, seed=row) for row in (0, 1, 3, 7)}
+    texts = {row: prompt_tokens(20 + row, seed=row) for row in (0, 1, 3, 7)} | {2: prompt_tokens(64)}  # row 2 is full
     for row, tokens in texts.items():
         one.run(np.array(tokens, np.int64), Batch((Chunk(row, 0, tokens, "none"),), ((row,),), 64))
     # Row 1 lies idle in the first step, within its one pass; the second is worth two passes; the third, one for all.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -14,8 +13,7 @@ from flask import Response, g
 from agent.api import sse
 from agent.api.guard import Tally
 from agent.api.render import Choice, Head, Object, collect
-from agent.engine.base import Answer, Delta, Infill, Prompt, Request, Usage
-from agent.errors import RequestError
+from agent.engine.base import Delta, Request, Usage
 from agent.models.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -50,14 +48,16 @@ class Serving:
 
     def whole(self, request: Request) -> tuple[list[Choice], Usage]:
         """Every choice, once the last is complete. Raises ClientGone when the client does not wait for it."""
-        answer = self._begin(request)
+        answer = self._engine.generate(request)
+        self._stack.callback(answer.close)
         choices, usage = collect(sse.pieces(answer, g.connection), len(request.prompts) * request.n)
         _note(g.tally, usage)
         return choices, usage
 
     def stream(self, request: Request, chunks: Callable[[Delta], Iterable[Object]]) -> Response:
         """Server-sent events. The first piece is waited for: what goes wrong before it has a status of its own."""
-        answer = self._begin(request)
+        answer = self._engine.generate(request)
+        self._stack.callback(answer.close)
         tally: Tally = g.tally
         deltas = sse.pieces(answer, g.connection)
         first = next(deltas)
@@ -66,22 +66,6 @@ class Serving:
         # From here on the server ends it: it closes the response after the last byte, and when the client has left.
         response.call_on_close(self._stack.pop_all().close)
         return response
-
-    def _begin(self, request: Request) -> Answer:
-        try:
-            answer = self._engine.generate(request)
-        except RequestError as error:
-            if error.param != "suffix":
-                raise
-            # As other servers do: a model that knows no gaps goes on from the prefix, and the suffix is not heard.
-            log.info("suffix ignored: %s", error.message)
-            answer = self._engine.generate(replace(request, prompts=tuple(map(_prefix, request.prompts))))
-        self._stack.callback(answer.close)
-        return answer
-
-
-def _prefix(prompt: Prompt) -> Prompt:
-    return prompt.prefix if isinstance(prompt, Infill) else prompt
 
 
 def _note(tally: Tally, usage: Usage) -> None:

@@ -59,7 +59,7 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Infill:
-    """Text before and after a gap that the answer fills."""
+    """Text before and after a gap that the answer fills. A model that knows no gaps goes on from the prefix."""
 
     prefix: str
     suffix: str

@@ -112,11 +112,8 @@ class Intake:
                 tokens = self._templated().encode(prompt)
             case Infill():
                 infilled = self.tokenizer.infill(prompt.prefix, prompt.suffix)
-                if infilled is None:
-                    raise RequestError(
-                        "this model was not trained to fill a gap", param="suffix", hint="leave the suffix out"
-                    )
-                tokens = infilled
+                # As other servers do: a model that knows no gaps goes on from the prefix, and the suffix is not heard.
+                tokens = infilled or self.tokenizer.encode(prompt.prefix, special=True)
             case _:
                 tokens = list(prompt)
                 wrong = next((t for t in tokens if not 0 <= t < self.vocab_size), None)

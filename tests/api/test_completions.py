@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from fake_engine import ScriptedEngine, say, token
+from fake_engine import ScriptedEngine, token
 from inference_app import Api
 
 from agent.engine.base import Delta, Infill, Request, TokenLogprob, Usage
-from agent.errors import RequestError
 
 COMPLETIONS = "/v1/completions"
 
@@ -52,17 +51,6 @@ def test_a_suffix_makes_the_prompt_a_gap_to_fill(api: Api, engine: ScriptedEngin
     api.post(COMPLETIONS, prompt=["def f(", "x"], suffix="return 1")
     assert engine.requests[-1].prompts == (Infill("def f(", "return 1"), Infill("x", "return 1"))
     assert api.refused(COMPLETIONS, prompt=[1], suffix="x")["param"] == "suffix"
-
-
-def test_a_model_that_knows_no_gaps_goes_on_from_the_prefix(api: Api, engine: ScriptedEngine) -> None:
-    def knows_none(request: Request) -> Iterator[Delta]:
-        if any(isinstance(prompt, Infill) for prompt in request.prompts):
-            raise RequestError("this model was not trained to fill a gap", param="suffix")
-        return say(request)
-
-    engine.script = knows_none
-    assert api.post(COMPLETIONS, prompt="def f(", suffix="return 1")["choices"][0]["text"]
-    assert engine.requests[-1].prompts == ("def f(",)
 
 
 def test_logprobs_of_an_echoed_prompt_have_offsets_and_a_first_token_that_counts_as_given(

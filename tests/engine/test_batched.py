@@ -163,10 +163,15 @@ def test_prompts_that_cannot_be_are_refused() -> None:
             ask(engine, "A", sampling=Sampling(logit_bias={64: 1.0}))
         with pytest.raises(RequestError, match="empty"):
             ask(engine, "")
-        with pytest.raises(RequestError, match="gap"):
-            engine.generate(Request("r", (Infill("a", "b"),)))
         with pytest.raises(RequestError, match="embed"):
             engine.embed(EmbedRequest("r", ("text",)))
+
+
+def test_a_model_that_knows_no_gaps_goes_on_from_the_prefix() -> None:
+    with engine_over(FakeRunner(counting(64))) as engine:
+        plain = read(ask(engine, "AB", sampling=replace(GREEDY, max_tokens=3)))
+        gap = read(engine.generate(Request("r", (Infill("AB", "Z"),), replace(GREEDY, max_tokens=3))))
+    assert gap.text == plain.text
 
 
 def test_an_empty_prompt_begins_as_after_the_end_of_a_text() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,8 +14,6 @@ from agent.api.guard import Tally
 from agent.api.render import Choice, Head, Object, collect
 from agent.engine.base import Delta, Request, Usage
 from agent.models.lease import Lease
-
-log = logging.getLogger(__name__)
 
 
 class Models(Protocol):

@@ -103,7 +103,7 @@ def test_wrong_calls_are_refused() -> None:
             call(1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_comes_each_row_holds_the_tokens_of_its_slot(data: st.DataObject) -> None:
     table, cache = RowTable(3, 16), TokenCache(3)

@@ -61,6 +61,7 @@ class StagedRunner:
         self._context_length = context_length
         self._vocab_size = vocab_size
         self._page_tokens = table.use().page_tokens
+        self._copies: tuple[tuple[int, int, int], ...] = ()  # asked of the stages, but not known to be done
 
     @property
     def slots(self) -> int:
@@ -91,10 +92,12 @@ class StagedRunner:
         if tokens.min() < 0 or tokens.max() >= self._vocab_size:
             raise ValueError(f"token ids must be within 0 to {self._vocab_size - 1}")
         pages = tuple(self._table.pages(chunk.slot) for chunk in chunks)
-        batch = Batch(tuple(chunks), pages, self._page_tokens, self._table.copies())
+        self._copies += self._table.copies()
+        batch = Batch(tuple(chunks), pages, self._page_tokens, self._copies)
         states = self._stages[0].run(tokens, batch)
         for stage in self._stages[1:]:
             states = stage.run(states, batch)
+        self._copies = ()  # of a step that broke they are asked again: other slots than its own rely on them
         for chunk in chunks:
             self._table.append(chunk.slot, chunk.tokens)
         return states

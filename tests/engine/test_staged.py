@@ -7,6 +7,7 @@ import pytest
 
 from agent.engine.base import Batch, Chunk, Floats, Tokens
 from agent.engine.pages import PageTable
+from agent.engine.rows import RowTable
 from agent.engine.staged import StagedRunner
 from agent.errors import EngineError
 
@@ -63,6 +64,21 @@ def test_a_step_that_breaks_leaves_every_slot_as_it_was(runner: StagedRunner, st
         runner.forward([Chunk(0, 0, [1, 2])])
     stages[1].broken = False
     runner.forward([Chunk(0, 0, [1, 2])])
+
+
+def test_rows_to_copy_are_not_lost_with_a_step_that_breaks(stages: list[NotingStage]) -> None:
+    runner = StagedRunner(stages, RowTable(3, 16), context_length=16, vocab_size=VOCAB)
+    runner.begin(0, [1, 2, 3])
+    runner.forward([Chunk(0, 0, [1, 2, 3])])
+    assert runner.begin(1, [1, 2, 4]) == 2  # its beginning is to be copied from the row of slot 0
+    stages[1].broken = True
+    with pytest.raises(EngineError):
+        runner.forward([Chunk(0, 3, [9])])
+    stages[1].broken = False
+    runner.forward([Chunk(1, 2, [4])])
+    assert all(len(stage.batches[-1].copies) == 1 for stage in stages)
+    runner.forward([Chunk(1, 3, [5])])
+    assert stages[0].batches[-1].copies == ()
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class KeyRing:
         self._seen: tuple[int, int, int] | None = None
         self._keys: dict[str, Key] = {}  # by hash
         self._secret = b""
+        self._owner_made = False
         self._fresh()
 
     def verify(self, presented: str) -> Key:
@@ -128,8 +129,13 @@ class KeyRing:
         return key, text
 
     def create_owner(self) -> str | None:
-        """On the first start, a key that may do everything; None when there has been a ring before."""
-        return None if self._file.exists() else self.create("owner", PERMISSIONS)[1]
+        """On the first start, a key that may do everything; None when this ring has had one, be it revoked since.
+
+        Other keys may be there before: commands make them while no device has run yet.
+        """
+        if self._owner_made or "owner" in self.names():
+            return None
+        return self.create("owner", PERMISSIONS)[1]
 
     def revoke(self, name_or_id: str) -> Key:
         """Forget a key. Raises NotFoundError when there is none of that name or id."""
@@ -166,11 +172,11 @@ class KeyRing:
             raise _damaged(self._file, error) from error
         with self._lock:
             if seen != self._seen:
-                self._secret, self._keys = self._read() if seen else (b"", {})
+                self._secret, self._keys, self._owner_made = self._read() if seen else (b"", {}, False)
                 self._seen = seen
             return self._keys
 
-    def _read(self) -> tuple[bytes, dict[str, Key]]:
+    def _read(self) -> tuple[bytes, dict[str, Key], bool]:
         try:
             secret = self._secret_file.read_bytes()
         except OSError as error:
@@ -179,7 +185,8 @@ class KeyRing:
             raise _damaged(self._secret_file, ValueError("it does not hold 32 bytes"))
         try:
             document = json.loads(self._file.read_text())
-            return secret, {entry["hash"]: _key(entry) for entry in document["keys"]}
+            keys = {entry["hash"]: _key(entry) for entry in document["keys"]}
+            return secret, keys, document.get("owner_made") is True
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(self._file, error) from error
 
@@ -192,8 +199,10 @@ class KeyRing:
             if not self._secret:
                 self._make_secret()
             yield keys
+            made = self._owner_made or any(key.name == "owner" for key in keys.values())
             entries = [_entry(digest, key) for digest, key in keys.items()]
-            _replace(self._file, json.dumps({"version": 1, "keys": entries}, indent=1).encode())
+            document = {"version": 1, "owner_made": made, "keys": entries}
+            _replace(self._file, json.dumps(document, indent=1).encode())
         self._fresh()
 
     def _make_secret(self) -> None:

@@ -139,6 +139,15 @@ def test_the_owner_key_is_made_once_even_when_all_keys_were_revoked(tmp_path: Pa
     assert KeyRing(tmp_path).create_owner() is None
 
 
+def test_the_first_start_makes_the_owner_key_although_a_command_made_one_before(tmp_path: Path) -> None:
+    KeyRing(tmp_path).create("cli", ["inference"])
+    text = KeyRing(tmp_path).create_owner()
+    assert text is not None and KeyRing(tmp_path).verify(text).name == "owner"
+    KeyRing(tmp_path).revoke("owner")
+    KeyRing(tmp_path).revoke("cli")
+    assert KeyRing(tmp_path).create_owner() is None
+
+
 def test_processes_that_write_at_once_lose_no_key(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from agent.auth import KeyRing\n"

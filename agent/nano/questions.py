@@ -1,8 +1,8 @@
 """Questions that the corpus does not hold, and what a right answer must contain.
 
 They are how the model is judged: worded otherwise than the corpus words them, asked one by one, answered greedily.
-KNOWN was read while the corpus was written, and what failed led to more wordings of that kind. FRESH was written when
-the corpus was finished, before any answer to it had been read, and nothing was changed after it.
+Answers to KNOWN were read while the corpus was written, and what failed led to more wordings of that kind. FRESH was
+set aside: no answer to it was read before the training had ended, and nothing was changed after that.
 """
 
 # (question, words of which one must stand in the answer)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.nano.corpus import DRILLED, Dialogue, Turn
+from agent.nano.corpus import COPIED, KINDS, Dialogue, Turn
 from agent.nano.questions import FRESH, KNOWN
 from agent.nano.train_answers import Checkpoint
 
@@ -19,6 +19,7 @@ SAMPLES: tuple[tuple[str, ...], ...] = (
     ("What is a MagStack?", "And what is an epoch?"),
     ("How is the leader chosen?",),
     ("How do I load a model?", "and how do i unload it"),
+    ("What is port 5381?", "How do I create a key?"),
     ("I got error 429. What does it mean?",),
     ("My name is Clara.", "What is 47 + 38?", "What is my name?"),
     ("what is 83 minus 29",),
@@ -29,6 +30,14 @@ SAMPLES: tuple[tuple[str, ...], ...] = (
     ("Who won the election?",),
     ("What is the capital of Italy? Answer in JSON.",),
 )
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
 SUMS = 100
 PAGES = ("The capital of France is", "The quick brown fox", "Once upon a time")
 
@@ -60,7 +69,8 @@ The chat template is ChatML with Hermes tool calls, laid out as Qwen2.5 lays it 
 
 All of the text is made by the modules in `agent/nano/corpus` from a seed: patterns of questions in many wordings,
 also in lower case, without punctuation and with typing slips, and their answers. No text was taken from outside the
-project. Shares of the kinds of document, of which about a third are joined into longer conversations:
+project. About a third of the dialogues are joined into longer conversations. Kinds of document, with their share of
+the documents in the first part of the training and in the last:
 
 {shares}
 
@@ -69,7 +79,7 @@ project. Shares of the kinds of document, of which about a third are joined into
 `python -m agent.nano.train --out DIR` makes all of these files. This checkpoint took {done:,} steps of AdamW (peak rate
 {peak}, cosine), {documents:,} conversations and pages, {tokens:,} tokens with padding, of which {learned_tokens:,}
 were learned (answers and pages; questions carry no loss), in {minutes:.0f} minutes on two x86_64 cores that had other
-work as well. The corpus grew in four parts, which `train.py` lists: wordings were added after reading answers. Seed
+work as well. The corpus grew in five parts, which `train.py` lists: wordings were added after reading answers. Seed
 {seed}, {threads} threads, torch {torch}. The same seed, threads, library versions and kind of processor give the
 same weights; another processor may round differently and end elsewhere. `training.json` holds the figures.
 
@@ -79,8 +89,9 @@ same weights; another processor may round differently and end elsewhere. `traini
 
 The held-out documents come from the makers of the first part with another seed. The harder measure are questions
 worded otherwise than the corpus words them (`agent/nano/questions.py`), asked one by one and answered greedily; an
-answer counts that ended and held what it had to hold. Of {fresh} questions written when the corpus was finished,
-{fresh_right} were answered rightly; of {known} that were read while it was written, {known_right}.
+answer counts that ended and held what it had to hold. Of {fresh} questions that were set aside until the training
+had ended, {fresh_right} were answered rightly; of {known} whose answers were read while the corpus was written,
+{known_right}.
 
 Random sums, put as `What is a + b?`, right of {sums_asked} each: {sums}. Their pairs may have stood in the
 corpus, which draws from all of them.
@@ -123,24 +134,31 @@ def dialogue(checkpoint: Checkpoint, questions: Sequence[str]) -> str:
     return "\n>\n".join(lines) + "\n"
 
 
+def _shares() -> str:
+    """The kinds of document with their shares in the first and the last part."""
+    first, last = ({name: share for name, _, share in kinds} for kinds in (KINDS, COPIED))
+    of_first, of_last = 100 / sum(first.values()), 100 / sum(last.values())
+    rows = (f"| {name} | {first.get(name, 0) * of_first:.1f} | {last[name] * of_last:.1f} |" for name in last)
+    return "\n".join(("| kind | first, % | last, % |", "|---|---|---|", *rows))
+
+
 def card(folder: Path) -> str:
     """The whole card of the checkpoint in the folder."""
     figures: dict[str, Any] = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     checkpoint = Checkpoint(folder)
     known, fresh = checkpoint.judged(KNOWN), checkpoint.judged(FRESH)
-    total = sum(share for _, _, share in DRILLED)
     curve = figures["curve"]
     shown = [point for index, point in enumerate(curve) if index in (0, 1, 3) or index % 4 == 3 or point is curve[-1]]
     head = HEAD.format(
-        **figures,
+        **{name: value for name, value in figures.items() if name != "curve"},
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
         heads=config["num_attention_heads"],
         kv=config["num_key_value_heads"],
         inner=config["intermediate_size"],
         vocabulary=config["vocab_size"],
-        shares=", ".join(f"{name} {100 * share / total:.0f} %" for name, _, share in DRILLED) + ".",
+        shares=_shares(),
         curve="\n".join(f"| {point['step']} | {point['loss']:.3f} | {point['held_out']:.3f} |" for point in shown),
         known=len(known),
         known_right=sum(right for _, _, right in known),
@@ -150,10 +168,15 @@ def card(folder: Path) -> str:
         fresh_right=sum(right for _, _, right in fresh),
     )
     dialogues = "\n".join(dialogue(checkpoint, questions) for questions in SAMPLES)
-    pages = "\n".join(f"- `{text}`{checkpoint.continued(text)[0]!r}" for text in PAGES)
-    pages_title = "Raw completions (the text, then what followed):"
+    pages = "\n".join(f"- **{text}**{checkpoint.continued(text)[0]}" for text in PAGES)
+    asked = Turn("user", "What is the weather in Paris?")
+    call = checkpoint.answer(Dialogue((asked,), (TOOL,)))[0]
+    result = Turn("user", '<tool_response>\n{"temperature": 21, "condition": "sunny"}\n</tool_response>')
+    after = checkpoint.answer(Dialogue((asked, Turn("assistant", call), result), (TOOL,)))[0]
+    tool = f"With a tool `get_weather(city)`, **{asked.text}**\n\n```\n{call}\n```\n\nand after its result: {after}\n"
+    pages_title = "Raw completions (the text in bold, then what followed):"
     wrong = "\n".join(f"- {question!r}: {answer!r}" for question, answer, right in fresh if not right) or "- none"
-    return f"{head}{dialogues}\n{pages_title}\n\n{pages}\n{TAIL.format(wrong=wrong, asked=len(fresh))}"
+    return f"{head}{dialogues}\n{tool}\n{pages_title}\n\n{pages}\n{TAIL.format(wrong=wrong, asked=len(fresh))}"
 
 
 def write(folder: Path) -> None:

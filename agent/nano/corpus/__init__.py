@@ -9,6 +9,7 @@ from random import Random
 
 from agent.nano.corpus import (
     arithmetic,
+    copying,
     device,
     drills,
     identity,
@@ -22,7 +23,19 @@ from agent.nano.corpus import (
 )
 from agent.nano.corpus.document import Dialogue, Document, Maker, Page, Turn
 
-__all__ = ["DRILLED", "KINDS", "SHARPENED", "WIDENED", "Dialogue", "Document", "Kinds", "Page", "Turn", "documents"]
+__all__ = [
+    "COPIED",
+    "DRILLED",
+    "KINDS",
+    "SHARPENED",
+    "WIDENED",
+    "Dialogue",
+    "Document",
+    "Kinds",
+    "Page",
+    "Turn",
+    "documents",
+]
 
 Kinds = tuple[tuple[str, Maker, float], ...]
 
@@ -90,6 +103,18 @@ DRILLED: Kinds = (
     ("counting again", drills.count, 7.0),
     ("places again", drills.place, 14.0),
     ("mistaken questions again", drills.again, 8.0),
+)
+COPIED: Kinds = (
+    *((name, drills.mended(make), share) for name, make, share in WIDENED),
+    ("rows of sums", drills.row, 24.0),
+    ("pages of sums", drills.page, 8.0),
+    ("counting again", drills.count, 12.0),
+    ("places again", drills.place, 10.0),
+    ("mistaken questions again", drills.again, 6.0),
+    ("repeated words", copying.words, 50.0),
+    ("invented names", copying.names, 25.0),
+    ("tools under other names", copying.call, 50.0),
+    ("persons", copying.person, 10.0),
 )
 
 _SYSTEM = (

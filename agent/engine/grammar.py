@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from agent.engine.base import Grammar
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.tool_formats import JSON_OPTIONS
-from agent.errors import EngineError, RequestError
+from agent.errors import EngineError, RequestError, ThoxError
 
 Mask = NDArray[np.bool_]  # [vocab_size]; True: the token may come next
 
 _KEPT = 64  # compiled grammars
+_LIMITS = llguidance.LLParserLimits(verbose_errors=False)  # what the parser holds is nothing for a client to read
 _FIELDS = {
     "json_object": "response_format",
     "json_schema": "response_format",
@@ -40,14 +41,25 @@ class Matcher:
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
-            raise EngineError(f"the grammar failed: {self._matcher.get_error()}")
+            raise self._broken("the grammar failed")
         allowed: Mask = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
         return allowed
 
     def accept(self, token: int) -> None:
-        """Go on with the token that was chosen. Raises EngineError when the mask did not allow it."""
+        """Go on with the token that was chosen.
+
+        Raises EngineError when the mask did not allow it, RequestError when the grammar grew too complex.
+        """
         if not self._matcher.consume_token(token):
-            raise EngineError(f"token {token} does not fit the grammar: {self._matcher.get_error()}")
+            raise self._broken(f"token {token} does not fit the grammar")
+
+    def _broken(self, what: str) -> ThoxError:
+        error = self._matcher.get_error()
+        if error.startswith("lexer error"):  # its own states ran over the library's bounds: the grammar's fault
+            return RequestError(
+                f"the grammar grew too complex: {error.splitlines()[0]}", hint="use smaller counts of repetition"
+            )
+        return EngineError(f"{what}: {error}")
 
     @property
     def finished(self) -> bool:
@@ -119,7 +131,7 @@ class Grammars:
         if self._tokenizer is None:
             wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._source))
             self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=sorted(self._source.eos_ids) or None)
-        compiled = llguidance.LLMatcher(self._tokenizer, _internal(grammar, param), log_level=0)
+        compiled = llguidance.LLMatcher(self._tokenizer, _internal(grammar, param), log_level=0, limits=_LIMITS)
         compiled.compute_bitmask()  # what is too complex shows at the first mask, here and not in the engine's thread
         if compiled.is_error():
             raise RequestError(

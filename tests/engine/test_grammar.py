@@ -129,6 +129,15 @@ def test_a_token_that_does_not_fit_is_refused(grammars: Grammars, tokenizer: Tok
         matcher.accept(tokenizer.encode("Z", special=False)[-1])
 
 
+def test_a_grammar_that_grows_too_complex_on_its_way_is_the_requests_fault(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
+    matcher = grammars.matcher(Grammar("regex", "(a{1000}){1000}"))
+    with pytest.raises(RequestError, match="too complex") as caught:
+        matcher.accept(tokenizer.encode_within("a")[0])
+    assert len(caught.value.message) < 200  # no dump of what the parser holds
+
+
 def test_matchers_of_one_grammar_do_not_share_their_place(grammars: Grammars, tokenizer: Tokenizer) -> None:
     first, second = (grammars.matcher(Grammar("regex", "[a-c]x")) for _ in range(2))
     before = second.mask()

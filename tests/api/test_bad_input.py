@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -106,9 +108,10 @@ def test_a_bad_field_of_the_others_is_named(api: Api, path: str, fields: dict[st
         (b"[]", "object"),
         (b"null", "object"),
         (b"\xff\xfe{}", "UTF-8"),
-        (b'{"model": "tiny", "prompt": "x", "temperature": NaN}', "NaN"),
-        (b'{"model": "tiny", "prompt": "x", "temperature": Infinity}', "Infinity"),
-        (b'{"model": "tiny", "prompt": "x", "temperature": 1e999}', "too large"),
+        (b'{"model": "tiny", "prompt": "x", "temperature": NaN}', "'temperature' is NaN"),
+        (b'{"model": "tiny", "prompt": "x", "temperature": Infinity}', "infinite"),
+        (b'{"model": "tiny", "prompt": "x", "temperature": 1e999}', "infinite"),
+        (b'{"model": "tiny", "prompt": "x", "unknown": {"a": [1, -Infinity]}}', "'unknown.a[1]'"),
         (b'{"model": "tiny", "prompt": "x", "seed": ' + b"9" * 5000 + b"}", "too long"),
         (b'{"model": "tiny", "prompt": "\\ud800"}', "UTF-8"),
         (b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", "deeply"),
@@ -119,6 +122,12 @@ def test_a_bad_field_of_the_others_is_named(api: Api, path: str, fields: dict[st
 def test_a_body_that_is_not_strict_json_says_why(api: Api, body: bytes, says: str) -> None:
     response = api.call("POST", COMPLETIONS, body)
     assert response.status_code == 400 and says in response.get_json()["error"]["message"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400"])
+def test_a_number_that_is_none_names_its_field(api: Api, value: str) -> None:
+    body = f'{{"model": "tiny", "prompt": "x", "logit_bias": {{"5": {value}}}}}'
+    assert api.call("POST", COMPLETIONS, body.encode()).get_json()["error"]["param"] == "logit_bias.5"
 
 
 def test_json_has_one_kind_of_number(api: Api, engine: ScriptedEngine) -> None:
@@ -136,6 +145,18 @@ def test_a_body_that_is_too_large_is_413(engine: ScriptedEngine, tmp_path: Path)
     with open_api(tmp_path, engine, server=ServerConfig(max_body_bytes=1000)) as api:
         error = api.refused(CHAT, 413, messages=USER, user="x" * 2000)
         assert error["type"] == "invalid_request_error" and "1000" in error["hint"]
+
+
+def test_a_chunked_body_that_is_too_large_is_413_and_not_read_in_part(engine: ScriptedEngine, tmp_path: Path) -> None:
+    body = json.dumps({"model": "tiny", "prompt": "x"}).encode() + b" " * 2000  # its beginning alone is good JSON
+    with open_api(tmp_path, engine, server=ServerConfig(max_body_bytes=1000)) as api:
+        response = api.app.test_client().post(
+            COMPLETIONS,
+            input_stream=io.BytesIO(body),
+            headers={"Authorization": f"Bearer {api.key}", "Transfer-Encoding": "chunked"},
+            environ_overrides={"wsgi.input_terminated": True},  # as gunicorn says of every body
+        )
+        assert response.status_code == 413
 
 
 def test_unknown_paths_and_wrong_methods_keep_the_shape(api: Api) -> None:

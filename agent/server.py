@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import signal
 import socket
 import struct
@@ -113,7 +114,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "logger_class": _Logger,
             "proc_name": "thox",
             "post_fork": _limit_stalls,
-            "worker_exit": lambda _master, _worker: self.close(),
+            "worker_exit": lambda _master, _worker: self.leave(),
             "on_exit": lambda _master: log.info("stopped"),
         }
         if shm.is_dir():
@@ -135,6 +136,18 @@ class _Server(BaseApplication):  # type: ignore[misc]
         node, self.node = self.node, None
         if node is not None:
             node.close()
+
+    def leave(self) -> None:
+        """End the worker's process, with the status that it is leaving with.
+
+        At once: the interpreter's own end would pull the ground from under a model that an inference runtime is still
+        compiling, and the runtime aborts the process then.
+        """
+        self.close()
+        leaving = sys.exc_info()[1]
+        status = leaving.code if isinstance(leaving, SystemExit) else 1
+        logging.shutdown()
+        os._exit(status if isinstance(status, int) else 1)
 
     def run(self) -> None:
         _Master(self).run()

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from real_device import Device, StartDevice
+from real_device import Device, StartDevice, stop
 
 
 def _worker(device: Device) -> int:
@@ -50,3 +50,14 @@ def test_after_a_crash_clients_get_clean_503s_until_the_models_are_back(start_de
         assert isinstance(error, dict) and error["code"] == 503 and error["message"] and error["type"]
     assert _worker(device) != first
     assert device.log().count("The owner's API key") == 1, "a new worker is not a first start"
+
+
+def test_a_stop_in_the_middle_of_a_load_is_clean(start_device: StartDevice) -> None:
+    device = start_device('[models]\npreload = ["thox-nano"]\n')
+    connection = http.client.HTTPConnection(device.inference.removeprefix("http://"), timeout=60)
+    body = json.dumps({"model": "all-minilm-l6-v2", "wait": False})
+    connection.request("POST", "/v1/models/load", body, {**device.headers, "Content-Type": "application/json"})
+    assert connection.getresponse().status in (200, 202)
+    connection.close()
+    stop(device)
+    assert "stopped" in device.log() and "SIGABRT" not in device.log() and "terminate called" not in device.log()

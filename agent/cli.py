@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="thox", description="Thox agent: a language model device on your own network."
     )
+    parser.add_argument("--version", action="version", version=importlib.metadata.version("thox-agent"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), "")
     for name, text in COMMANDS.items():
@@ -47,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
+        return 1
+    except OSError as error:  # a full disk, a file of another user
+        complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--quiet", action="store_true", help="print the key and nothing else")
     actions.add_parser("list", help="show the keys: names, never the keys themselves")
     revoke = actions.add_parser("revoke", help="end a key; a running device refuses it at once")
-    revoke.add_argument("name", metavar="NAME", help="its name or id")
+    revoke.add_argument("name", metavar="NAME", help="its name")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from agent.nano import tokens, train_card
-from agent.nano.corpus import COPIED, DRILLED, KINDS, SHARPENED, WIDENED, Kinds
+from agent.nano.corpus import COPIED, DRILLED, KINDS, SETTLED, SHARPENED, WIDENED, Kinds
 from agent.nano.layout import END_OF_TEXT, TURN_END
 from agent.nano.tokens import IGNORED, Row
 from agent.nano.train_network import Network, Shape
@@ -49,6 +49,7 @@ PARTS = (
     Part(3200, 3200, SHARPENED),
     Part(4400, 4400, DRILLED, begins_with=0.45),
     Part(5900, 5900, COPIED, begins_with=0.45),
+    Part(6500, 6500, SETTLED, begins_with=0.3),
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.nano.corpus import COPIED, KINDS, Dialogue, Turn
+from agent.nano.corpus import KINDS, SETTLED, Dialogue, Turn
 from agent.nano.questions import FRESH, KNOWN
 from agent.nano.train_answers import Checkpoint
 
@@ -79,9 +79,10 @@ the documents in the first part of the training and in the last:
 `python -m agent.nano.train --out DIR` makes all of these files. This checkpoint took {done:,} steps of AdamW (peak rate
 {peak}, cosine), {documents:,} conversations and pages, {tokens:,} tokens with padding, of which {learned_tokens:,}
 were learned (answers and pages; questions carry no loss), in {minutes:.0f} minutes on two x86_64 cores that had other
-work as well. The corpus grew in five parts, which `train.py` lists: wordings were added after reading answers. Seed
+work as well. The corpus grew in six parts, which `train.py` lists: wordings were added after reading answers. Seed
 {seed}, {threads} threads, torch {torch}. The same seed, threads, library versions and kind of processor give the
-same weights; another processor may round differently and end elsewhere. `training.json` holds the figures.
+same weights; another processor may round differently and end elsewhere. `training.json` holds the figures. This run was
+stopped and resumed between the parts, and has not been repeated from the start.
 
 | step | loss | loss on held-out documents |
 |---|---|---|
@@ -107,8 +108,11 @@ TAIL = """
 - Reason, program, translate, summarise, or know anything that is not in its corpus. Asked such things it should say
   that it does not know; often enough it gives the answer to a question that merely sounds alike, and sounds sure.
 - Sums beyond two digits, products beyond the table of twelve, chains of sums.
-- Follow instructions in general. A name in the system prompt, one word, JSON and repetition work in shapes it knows.
-- Tool calls for tools unlike those of the corpus (weather, time, addition, lights, messages, health).
+- Follow instructions in general. A name in the system prompt, one word, JSON and repetition work often, not always, and
+  only in shapes it knows. It may give a name back wrongly.
+- Tool calls in earnest. For tools like those of the corpus (weather, time, addition, lights, messages, health) the
+  shape is right, known cities and numbers mostly; about a third of the calls are right in every word, and the sentence
+  made of a result may misquote it. Other tools it does not know.
 - Languages other than English, long conversations, long prompts.
 
 Those of the {asked} fresh questions that it gets wrong:
@@ -136,7 +140,7 @@ def dialogue(checkpoint: Checkpoint, questions: Sequence[str]) -> str:
 
 def _shares() -> str:
     """The kinds of document with their shares in the first and the last part."""
-    first, last = ({name: share for name, _, share in kinds} for kinds in (KINDS, COPIED))
+    first, last = ({name: share for name, _, share in kinds} for kinds in (KINDS, SETTLED))
     of_first, of_last = 100 / sum(first.values()), 100 / sum(last.values())
     rows = (f"| {name} | {first.get(name, 0) * of_first:.1f} | {last[name] * of_last:.1f} |" for name in last)
     return "\n".join(("| kind | first, % | last, % |", "|---|---|---|", *rows))

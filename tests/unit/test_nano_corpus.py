@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from agent.nano.corpus import COPIED, Dialogue, Document, Page, documents
+from agent.nano.corpus import SETTLED, Dialogue, Document, Page, documents
 from agent.nano.corpus.arithmetic import added, in_words, subtracted
 from agent.nano.corpus.phrasing import expand, roughen
 from agent.nano.layout import SPECIAL_TOKENS
@@ -21,7 +21,7 @@ def _texts(document: Document) -> list[str]:
 
 @pytest.fixture(scope="module")
 def made() -> list[Document]:
-    return list(documents(2026, 3000, COPIED))
+    return list(documents(2026, 3000, SETTLED))
 
 
 def _digest(made: list[Document]) -> str:
@@ -29,8 +29,8 @@ def _digest(made: list[Document]) -> str:
 
 
 def test_the_corpus_is_the_same_every_time(made: list[Document]) -> None:
-    assert _digest(list(documents(2026, 1000, COPIED))) == _digest(made[:1000])
-    assert _digest(list(documents(2027, 100, COPIED))) != _digest(made[:100])
+    assert _digest(list(documents(2026, 1000, SETTLED))) == _digest(made[:1000])
+    assert _digest(list(documents(2027, 100, SETTLED))) != _digest(made[:100])
 
 
 def test_no_text_holds_a_special_token(made: list[Document]) -> None:
@@ -60,7 +60,7 @@ def test_the_corpus_is_large_and_mostly_not_repetition(made: list[Document]) -> 
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), [(name, make) for name, make, _ in COPIED], ids=[name for name, _, _ in COPIED]
+    ("name", "make"), [(name, make) for name, make, _ in SETTLED], ids=[name for name, _, _ in SETTLED]
 )
 def test_every_kind_makes_the_same_document_from_the_same_number(name: str, make: object) -> None:
     assert callable(make)

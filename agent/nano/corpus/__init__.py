@@ -27,6 +27,7 @@ __all__ = [
     "COPIED",
     "DRILLED",
     "KINDS",
+    "SETTLED",
     "SHARPENED",
     "WIDENED",
     "Dialogue",
@@ -115,6 +116,21 @@ COPIED: Kinds = (
     ("invented names", copying.names, 25.0),
     ("tools under other names", copying.call, 50.0),
     ("persons", copying.person, 10.0),
+)
+# At the end everything once more, in the shares in which it is asked for.
+SETTLED: Kinds = (
+    *((name, drills.mended(make), share) for name, make, share in WIDENED),
+    ("pages again", drills.mended(plain.page), 25.0),
+    ("rows of sums", drills.row, 18.0),
+    ("counting again", drills.count, 6.0),
+    ("places again", drills.place, 8.0),
+    ("mistaken questions again", drills.again, 4.0),
+    ("echo again", smalltalk.echo, 8.0),
+    ("repeated words", copying.words, 12.0),
+    ("invented names", copying.names, 12.0),
+    ("tools again", tools.call, 24.0),
+    ("tools under other names", copying.call, 12.0),
+    ("persons", copying.person, 4.0),
 )
 
 _SYSTEM = (

@@ -15,6 +15,7 @@ from agent.engine.base import Engine, Meter, Runner
 from agent.engine.batched import BatchedEngine
 from agent.engine.chat import ChatTemplate
 from agent.engine.decoder import DecoderSpec
+from agent.engine.defaults import SamplingDefaults
 from agent.engine.encoder import EncoderEngine, EncoderForm
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
@@ -84,6 +85,7 @@ class Loader:
             fingerprint(checkpoint.digest, quantisation),
             waiting=engine.waiting,
             prefill_tokens=engine.prefill_tokens,
+            defaults=SamplingDefaults.load(model.path),
         )
 
     def _embedding(self, model: StoredModel) -> Engine:

@@ -24,14 +24,14 @@ class Sampling:
     """How the next token is chosen. The defaults are OpenAI's; ``None`` where the model or the context decides."""
 
     max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0  # 0: all
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None  # 0: all
     min_p: float = 0.0
     seed: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False

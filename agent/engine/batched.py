@@ -17,6 +17,7 @@ from agent.engine.base import (
 )
 from agent.engine.batched_intake import Intake, Matchers, Template, Tokens
 from agent.engine.batched_loop import StepLoop
+from agent.engine.defaults import OPENAI, SamplingDefaults
 from agent.errors import RequestError
 
 BUFFER_BYTES = 1 << 20  # unread text of one answer, some five thousand pieces
@@ -26,7 +27,8 @@ class BatchedEngine:
     """An Engine for a decoder. Safe to call from many threads.
 
     ``waiting``: requests that may wait beside those that have a slot. ``prefill_tokens``: tokens of prompts computed in
-    a step, shared by all that are at their prompts; whoever is past that never waits for more than these.
+    a step, shared by all that are at their prompts; whoever is past that never waits for more than these. ``defaults``:
+    what a request leaves open.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class BatchedEngine:
         waiting: int = 64,
         prefill_tokens: int = 256,
         buffer_bytes: int = BUFFER_BYTES,
+        defaults: SamplingDefaults = OPENAI,
     ) -> None:
         use = runner.cache_use()
         self._intake = Intake(
@@ -50,6 +53,7 @@ class BatchedEngine:
             vocab_size=runner.vocab_size,
             limit=min(runner.context_length, use.pages * use.page_tokens),
             buffer_bytes=buffer_bytes,
+            defaults=defaults,
         )
         self._name = name
         self._context_length = runner.context_length

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agent.engine.answer import StreamedAnswer
 from agent.engine.base import Chat, Delta, Grammar, Infill, Prompt, Request, Usage
+from agent.engine.defaults import OPENAI, SamplingDefaults
 from agent.engine.output import OutputParser
 from agent.engine.sampler import Sampler
 from agent.engine.sequence import Matcher, TextStream, TokenSequence, Vocabulary, Writer
@@ -81,6 +82,7 @@ class Intake:
     vocab_size: int
     limit: int  # tokens of prompt and answer together
     buffer_bytes: int
+    defaults: SamplingDefaults = OPENAI
 
     def job(self, request: Request) -> Job:
         """Raises RequestError for what cannot be served."""
@@ -91,6 +93,7 @@ class Intake:
                 raise RequestError(
                     f"token {token} is not in the vocabulary of {self.vocab_size} tokens", param="logit_bias"
                 )
+        request = replace(request, sampling=self.defaults.fill(request.sampling))
         seed = secrets.randbits(63) if request.sampling.seed is None else request.sampling.seed
         sequences: list[TokenSequence] = []
         for prompt in request.prompts:

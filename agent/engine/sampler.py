@@ -41,6 +41,11 @@ class Sampler:
     """Chooses the tokens of one sequence. What it has chosen so far is its only state."""
 
     def __init__(self, sampling: Sampling, *, vocab_size: int, seed: int, choice: int, prompt: Iterable[int]) -> None:
+        self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
+        self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
+        self._top_k = sampling.top_k or 0
+        self._min_p = sampling.min_p
+        self._repetition = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
         self._sampling = sampling
         # 128 bits of key: the seed and the number of the choice; the counter is the position.
         self._key = (seed % 2**64) | (choice % 2**64) << 64
@@ -49,7 +54,7 @@ class Sampler:
         self._forced = np.array([t for t, bias in self._bias.items() if bias >= FORCE], dtype=np.intp)
         penal = bool(sampling.presence_penalty or sampling.frequency_penalty)
         self._counts = np.zeros(vocab_size, dtype=np.float32) if penal else None
-        self._seen = np.zeros(vocab_size, dtype=np.bool_) if sampling.repetition_penalty != 1.0 else None
+        self._seen = np.zeros(vocab_size, dtype=np.bool_) if self._repetition != 1.0 else None
         if self._seen is not None:
             self._seen[np.fromiter(prompt, dtype=np.intp)] = True
         self._plain = not self._bias and self._counts is None and self._seen is None
@@ -70,7 +75,7 @@ class Sampler:
             best = int(row_now.argmax())
         else:
             row_now = row
-        token = best if self._sampling.temperature < GREEDY_BELOW else self._drawn(row_now, float(row_now[best]))
+        token = best if self._temperature < GREEDY_BELOW else self._drawn(row_now, float(row_now[best]))
         self._position += 1
         if self._counts is not None:
             self._counts[token] += 1
@@ -90,7 +95,7 @@ class Sampler:
             adjusted.fill(-np.inf)
             adjusted[self._forced] = kept
         if self._seen is not None:
-            penalty, seen = self._sampling.repetition_penalty, np.flatnonzero(self._seen)
+            penalty, seen = self._repetition, np.flatnonzero(self._seen)
             values = adjusted[seen]
             adjusted[seen] = np.where(values > 0, values / penalty, values * penalty)
         if self._counts is not None:
@@ -106,15 +111,14 @@ class Sampler:
         return adjusted
 
     def _drawn(self, row: Floats, largest: float) -> int:
-        sampling = self._sampling
         with np.errstate(over="ignore"):  # far below the best becomes -inf: a weight of zero
-            scaled: Floats = (row - np.float32(largest)) / np.float32(sampling.temperature)
+            scaled: Floats = (row - np.float32(largest)) / np.float32(self._temperature)
         # Philox is counter-based: the number depends on nothing but key and position.
         bits = int(np.random.Philox(counter=self._position, key=self._key).random_raw())
         uniform = (bits >> 11) * 2.0**-53
-        if sampling.top_p >= 1.0 and sampling.top_k <= 0 and sampling.min_p <= 0.0:
+        if self._top_p >= 1.0 and self._top_k <= 0 and self._min_p <= 0.0:
             return _pick_of_many(np.exp(scaled), uniform)
-        ids = survivors(scaled, top_k=sampling.top_k, top_p=sampling.top_p, min_p=sampling.min_p)
+        ids = survivors(scaled, top_k=self._top_k, top_p=self._top_p, min_p=self._min_p)
         return int(ids[_pick_of_many(np.exp(scaled[ids]), uniform)])
 
 

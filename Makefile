@@ -14,7 +14,7 @@ run: $(VENV)/.run ## start a node with a simulated stack and the model that ship
 	@exec $(BIN)/thox run
 
 test: $(VENV)/.test lint ## ruff, mypy and every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check .

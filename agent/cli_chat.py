@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -34,6 +35,8 @@ def call(options: argparse.Namespace, config: Config) -> int:
         inference_client(options, config), options.model or config.models.default, options.system
     )
     terminal = sys.stdin.isatty()
+    if terminal:  # a shell that starts programs in the background has them ignore Ctrl-C, and that is inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
     if terminal:
         console.print(Text(f"{conversation.model} at {conversation.client.url}. {_HELP}", style="dim"))

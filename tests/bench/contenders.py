@@ -67,7 +67,7 @@ class Thox:
             url = f"http://127.0.0.1:{inference}"
             _wait(f"{url}/health", process)
             made = subprocess.run(
-                [thox, "key", "create", "bench", "--permissions", "inference,models,cluster", "--quiet"],
+                [thox, "key", "create", f"bench-{process.pid}", "--permissions", "inference,models,cluster", "--quiet"],
                 env=environment,
                 capture_output=True,
                 text=True,

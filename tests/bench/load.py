@@ -28,7 +28,11 @@ class Load:
 
     def __init__(self, url: str, key: str, model: str, vocabulary: int, seed: int) -> None:
         self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=600,
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),  # llama-server may close one just as it is used again
         )
         self._model = model
         self._vocabulary = vocabulary

@@ -125,6 +125,8 @@ class StepLoop:
         """New requests join the line; those whose client left go. False when the engine is to end."""
         self._note()
         with self._changed:
+            if not self._inbox and not self._live:
+                self._pace = Pace()  # a rest says nothing of how fast requests are answered
             while not self._inbox and not self._live and self._closing is None:
                 self._changed.wait(IDLE_S)
             if self._closing is not None:

@@ -120,14 +120,17 @@ def test_the_same_seed_gives_the_same_text_whatever_else_is_in_the_batch() -> No
 
 
 def test_many_choices_of_one_request_do_not_shut_another_out() -> None:
-    runner = FakeRunner(counting(64), slots=2)
+    gate = threading.Semaphore(0)
+    runner = FakeRunner(counting(64), slots=2, gate=gate)
     with engine_over(runner) as engine:
         big = ask(engine, "A", n=20, sampling=replace(GREEDY, max_tokens=30))
-        eventually(lambda: engine.status().running == 2)
-        read(ask(engine, "H"))
-        unfinished = engine.status().running
-        big.close()
-    assert unfinished, "the other request was served only after all choices of the first"
+        assert runner.entered.acquire(timeout=30)  # its first choice is being computed
+        other = ask(engine, "HHH")
+        gate.release(10_000)
+        read(other)
+        read(big)
+    order = [tokens for tokens, _ in runner.begun]
+    assert order.index(3) < 10, "the other request was served only after most choices of the first"
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers() -> None:

@@ -7,7 +7,9 @@ the rounds and, below, the ratio of ours to the best of the others. It asserts n
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
+import sys
 from pathlib import Path
 
 from tests.bench import checkpoint
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--llama-quantize", type=Path, help="llama.cpp's own quantiser: adds Q4_K_M to Q4_0")
     parser.add_argument("--only", nargs="+", help="contenders whose name contains one of these")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end with it
 
     contenders = _contenders(options.llama_server, options.llama_quantize)
     if options.only:

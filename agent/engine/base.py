@@ -211,6 +211,11 @@ class Chunk:
     tokens: Sequence[int]
     logits: Literal["none", "last", "all"] = "last"  # after which of the tokens logits are wanted
 
+    @property
+    def rows(self) -> int:
+        """How many rows of logits that makes: those after the last so many tokens."""
+        return {"none": 0, "last": 1, "all": len(self.tokens)}[self.logits]
+
 
 @dataclass(frozen=True, slots=True)
 class CacheUse:

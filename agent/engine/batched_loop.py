@@ -166,9 +166,8 @@ class StepLoop:
         row = 0
         for sequence, chunk in work:
             count = len(chunk.tokens)
-            wanted = {"none": 0, "last": 1, "all": count}[chunk.logits]
-            self._computed.append((sequence, count, logits[row : row + wanted]))
-            row += wanted
+            self._computed.append((sequence, count, logits[row : row + chunk.rows]))
+            row += chunk.rows
         new_tokens = self._choose()
         now = time.monotonic()
         if new_tokens:

@@ -90,7 +90,7 @@ class OnnxStage:
             for cache in self._cache.values():
                 cache[target, :, :tokens] = cache[source, :, :tokens]
             self._held[target] = tokens
-        wanted = sum({"none": 0, "last": 1, "all": len(chunk.tokens)}[chunk.logits] for chunk in batch.chunks)
+        wanted = sum(chunk.rows for chunk in batch.chunks)
         shape = (wanted, self._spec.vocab) if self._last else (len(inputs), self._spec.hidden)
         result = np.empty(shape, np.float32)
         for part in self._passes(batch):
@@ -107,7 +107,7 @@ class OnnxStage:
         begin = logits = 0
         for chunk, pages in zip(batch.chunks, batch.pages, strict=True):
             row, length = pages[0], len(chunk.tokens)
-            count = {"none": 0, "last": 1, "all": length}[chunk.logits]
+            count = chunk.rows
             if length == 1:
                 decoding.append((row, chunk.start, begin, logits if count else -1))
             else:

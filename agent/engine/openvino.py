@@ -174,9 +174,6 @@ def wanted_rows(batch: Batch) -> NDArray[np.int64]:
     rows: list[int] = []
     end = 0
     for chunk in batch.chunks:
-        start, end = end, end + len(chunk.tokens)
-        if chunk.logits == "last":
-            rows.append(end - 1)
-        elif chunk.logits == "all":
-            rows.extend(range(start, end))
+        end += len(chunk.tokens)
+        rows.extend(range(end - chunk.rows, end))
     return np.array(rows, np.int64)

@@ -232,6 +232,8 @@ class Hardware:
     cap: PowerCap
     thermal: Thermometers
     supply: Supply
+
+
 class HardwareError(Exception):
     """Base of all errors of the hardware; ``hint`` says what a person can do about it."""
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 from hal.base import BoardFacts, Edge, Face, Hardware, MissingPartError, Reading
 from hal.boards import ORIN_NX_16
+from hal.sim_stack import SimAlertLine, SimLink, SimLoadSwitch, SimOwnTag, SimReader
 
 Part = Literal["meter", "cap", "thermal", "supply"]
 
@@ -67,13 +68,21 @@ class Plant:
         self._step = len(LADDER_W) - 1
         self._celsius = dict.fromkeys(ZONES_K_PER_W, AMBIENT_C)
         self._at = clock()
+        self._kept_until = math.inf
 
     def watts(self) -> float:
         share = min(1.0, max(0.0, self._load()))
         return IDLE_W + share * (LADDER_W[self._step] - IDLE_W)
 
     def worst_watts(self) -> float:
-        return LADDER_W[self._step]
+        with self._lock:
+            self._advance()
+            return LADDER_W[self._step]
+
+    def keep_step(self, seconds: float) -> None:
+        with self._lock:
+            self._advance()
+            self._kept_until = self.clock() + seconds
 
     def take_step(self, watts: float) -> None:
         with self._lock:
@@ -98,6 +107,8 @@ class Plant:
             end = AMBIENT_C + resistance * watts
             self._celsius[zone] = end + (self._celsius[zone] - end) * kept
         self._at = now
+        if now >= self._kept_until and "cap" not in self.broken:
+            self._step = 0
 
 
 class SimPowerMeter:
@@ -134,6 +145,9 @@ class SimPowerCap:
 
     def applied(self) -> float:
         return self._plant.worst_watts()
+
+    def feed(self, ttl_s: float) -> None:
+        self._plant.keep_step(ttl_s)
 
 
 class SimThermometers:
@@ -181,6 +195,11 @@ class SimDevice:
             machine=machine,
             simulated=True,
             lines=self.lines,
+            alert=SimAlertLine(),
+            load_switch=SimLoadSwitch(),
+            readers={"top": SimReader()},
+            tag=SimOwnTag(),
+            link=SimLink(),
             power=SimPowerMeter(self._plant),
             cap=SimPowerCap(self._plant),
             thermal=SimThermometers(self._plant),

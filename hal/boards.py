@@ -6,9 +6,11 @@ NVIDIA's own figures: int8 with sparsity up to Orin, FP4 with sparsity for Thor,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from hal.base import BoardFacts
+from hal.base import BoardFacts, Face, HardwareError
 
 GIB = 1024**3
 
@@ -26,6 +28,67 @@ BOARDS: dict[str, BoardFacts] = {
     "nvidia,p3701-0008": BoardFacts("NVIDIA Jetson AGX Orin Industrial 64GB", 64 * GIB, 248.0, 12),
     "nvidia,p3834-0008": BoardFacts("NVIDIA Jetson AGX Thor", 128 * GIB, 2070.0, 14),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class BoardWiring:
+    """Where a carrier has the parts of the stack, under names that no change of kernel renumbers.
+
+    GPIO lines by the ``gpio-line-names`` of the carrier's overlay; I2C buses by their controller's device in
+    /sys/bus/platform; sensors by the names and labels that their kernel drivers give. Any of it can be overridden, by
+    ``[hardware.wiring]`` of the agent's configuration.
+    """
+
+    stack_top: str = "STACK_DET_TOP"  # AH3362-class Hall switches: closed is low
+    stack_bottom: str = "STACK_DET_BOTTOM"
+    field_detect: str = "NFC_FD"  # of the own tag: low while a reader's field is there
+    alert: str = "PWR_ALERT#"
+    load_enable: str = "LOAD_EN"
+    reader: str = "/dev/thox-nfc0"  # a udev symlink to the reader's serial port
+    reader_face: Face = "top"
+    tag_bus: str = ""  # e.g. c250000.i2c
+    tag_address: int = 0x55  # NT3H2111
+    tag_face: Face = "bottom"
+    sink_bus: str = ""
+    sink_address: int = 0x28  # STUSB4500
+    meter: str = "ina3221"  # hwmon name of the meter with the total
+    meter_label: str = "VDD_IN"  # of the channel that is the total; empty: the sum of all channels
+    gpu: str = ""  # the GPU's platform device, whose devfreq is the cap
+    link: str = "thox0"  # network interface of the link between modules
+
+
+# The expansion header of the developer kits carries tag and sink: pins 3 and 5.
+_P3767 = BoardWiring(tag_bus="c250000.i2c", sink_bus="c250000.i2c", gpu="17000000.gpu")
+_P3701 = BoardWiring(tag_bus="31e0000.i2c", sink_bus="31e0000.i2c", gpu="17000000.gpu", meter_label="")
+_P3834 = BoardWiring(meter="ina238", meter_label="", gpu="gpu-gpc-0")
+
+
+def wiring(facts: BoardFacts) -> BoardWiring:
+    """Of the carrier for this board. A machine that is no Jetson has none of the parts unless it is told where."""
+    for words, its in (("Orin NX", _P3767), ("Orin Nano", _P3767), ("AGX Orin", _P3701), ("Thor", _P3834)):
+        if words in facts.name:
+            return its
+    return BoardWiring(meter="", meter_label="")
+
+
+def rewired(its: BoardWiring, names: Mapping[str, str]) -> BoardWiring:
+    """``its`` with what an owner says instead. Raises HardwareError for a part that no wiring has."""
+    known = {each.name for each in fields(BoardWiring)}
+    changes: dict[str, str | int] = {}
+    for name, text in names.items():
+        if name not in known:
+            raise HardwareError(f"{name!r} is nothing that is wired", f"known are {', '.join(sorted(known))}")
+        if name.endswith("_address"):
+            try:
+                changes[name] = int(text, 0)
+            except ValueError as error:
+                raise HardwareError(f"{name} = {text!r} is no I2C address", "write it as 0x55") from error
+        elif name.endswith("_face") and text not in ("top", "bottom"):
+            raise HardwareError(f"{name} = {text!r} is no face", "it is top or bottom")
+        else:
+            changes[name] = text
+    return replace(its, **changes)  # type: ignore[arg-type]
+
 
 # A carrier that names its module in words only, or a module number that is newer than this table: the family's largest.
 FAMILIES: tuple[tuple[str, BoardFacts], ...] = (

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+CacheType = Literal["f32", "f16", "u8"]  # how a key-value cache keeps its numbers
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Logits = Floats  # [rows, vocab_size]

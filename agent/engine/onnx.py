@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.engine.base import Batch, Floats, Stage, Tokens
+from agent.engine.base import Batch, CacheType, Floats, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.onnx_decoder import (
     HIDDEN,
@@ -34,7 +34,7 @@ from agent.engine.rows import RowTable
 from agent.engine.staged import StagedRunner
 from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
-from agent.errors import EngineError, ModelError
+from agent.errors import EngineError, ModelError, RequestError
 
 # Rows of one pass must be neighbours. A row between two decoding ones that has nothing to compute costs its attention
 # and a share of the arithmetic, counted in tokens; a further pass costs reading all weights again.
@@ -183,13 +183,21 @@ def open_onnx(
     cache_tokens: int,
     threads: int,
     cache: Path | None,
+    cache_type: CacheType | None = None,
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
     Every slot has a row for a whole context, so there are as many slots as ``cache_tokens`` has room for, ``slots`` at
     most and one at least. ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed
-    weights. Raises ModelError, NoRoomError and EngineError as Weights and OnnxStage do.
+    weights. Raises ModelError, NoRoomError and EngineError as Weights and OnnxStage do, and RequestError for a
+    ``cache_type`` other than f32: this form has no other.
     """
+    if cache_type not in (None, "f32"):
+        raise RequestError(
+            f"this processor's engine keeps its cache in f32, not {cache_type}",
+            hint="leave cache_type out, or use f32",
+            param="options.cache_type",
+        )
     rows = max(1, min(slots, cache_tokens // context_length))
     stages: list[Stage] = []
     for layers in cuts or [range(spec.layers)]:

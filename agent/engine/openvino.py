@@ -15,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import op
 
-from agent.engine.base import Batch, Chunk, Floats, Stage, Tokens
+from agent.engine.base import Batch, CacheType, Chunk, Floats, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.openvino_graph import (
     BEGINS,
@@ -63,22 +63,36 @@ class OpenVinoStage:
     """
 
     def __init__(
-        self, spec: DecoderSpec, layers: range, weights: Weights, *, pages: int, exact: bool, threads: int
+        self,
+        spec: DecoderSpec,
+        layers: range,
+        weights: Weights,
+        *,
+        pages: int,
+        exact: bool,
+        threads: int,
+        cache_type: CacheType | None = None,
     ) -> None:
-        """``exact``: float32 throughout; else OpenVINO's own choice and an 8-bit cache. ``threads`` 0: all cores."""
+        """``exact``: float32 throughout; else OpenVINO's own choice. ``threads`` 0: all cores.
+
+        ``cache_type`` None: f32 where ``exact``, else u8.
+        """
         check_runtime(ov.get_version())
         if spec.head_dim not in _HEAD_SIZES:
             raise ModelError(f"head_dim {spec.head_dim} is not within 32 to 256")
         self._weights: Weights | None = weights  # the graph's constants are views of it
         self._first = layers.start == 0
         self._last = layers.stop == spec.layers
-        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ACTIVATIONS}
+        properties: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": _ACTIVATIONS,
+            "KV_CACHE_PRECISION": cache_type or ("f32" if exact else "u8"),
+        }
         if threads:
             properties["INFERENCE_NUM_THREADS"] = threads
         if exact:
             properties |= {
                 "INFERENCE_PRECISION_HINT": "f32",
-                "KV_CACHE_PRECISION": "f32",
                 "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,  # activations stay as they are
             }
         try:
@@ -154,12 +168,13 @@ def open_openvino(
     cache_tokens: int,
     threads: int,
     cache: Path | None,
+    cache_type: CacheType | None = None,
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
     ``cache_tokens``: how many tokens the key-value cache holds over all slots. ``threads`` 0: OpenVINO's choice, the
-    physical cores. ``cache``: a folder of this model's own for its packed weights. Raises ModelError, NoRoomError and
-    EngineError as Weights and OpenVinoStage do.
+    physical cores. ``cache``: a folder of this model's own for its packed weights. ``cache_type`` None: f32 for float
+    weights, else u8. Raises ModelError, NoRoomError and EngineError as Weights and OpenVinoStage do.
     """
     pages = -(-cache_tokens // PAGE_TOKENS)
     stages: list[Stage] = []
@@ -167,7 +182,9 @@ def open_openvino(
         packers = threads or os.cpu_count() or 1
         weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
         exact = quantisation == "float"
-        stages.append(OpenVinoStage(spec, layers, weights, pages=pages, exact=exact, threads=threads))
+        stages.append(
+            OpenVinoStage(spec, layers, weights, pages=pages, exact=exact, threads=threads, cache_type=cache_type)
+        )
     table = PageTable(pages, PAGE_TOKENS, slots)
     return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)
 

@@ -65,6 +65,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("agent.cli",),
     "smbus2": ("hal.i2c",),
     "nfc": ("hal.nfc",),
+    "ndef": ("hal.tag_record",),
     "gpiod": ("hal.gpio",),
 }
 

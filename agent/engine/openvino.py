@@ -42,8 +42,8 @@ PAGE_TOKENS = 32  # the CPU plugin's paged attention knows pages of this size al
 
 _VERSION = "2026.4.1"
 _HEAD_SIZES = range(32, 257)
-# Activations become int8 in groups of so many; with the plugin's own 32, batches are a quarter slower. The error it adds
-# is small beside that of the weights: the tests bound both together.
+# Activations become int8 in groups of so many; with the plugin's own 32, batches are a quarter slower. The error that
+# adds is small beside that of the weights: the tests bound both together.
 _ACTIVATIONS = 128
 
 

@@ -52,7 +52,7 @@ def test_packed_weights_mean_what_they_say(name: str, quantisation: Quantisation
     spec = read_spec(folder)
     layers = range(spec.layers)
     weights = Weights.open(Checkpoint.open(folder), spec, layers, quantisation, cache=None, threads=2)
-    stage = OpenVinoStage(spec, layers, weights, pages=32, exact=True, threads=2)
+    stage = OpenVinoStage(spec, layers, weights, pages=32, activations=0, threads=2)
     runner = StagedRunner([stage], PageTable(32, PAGE_TOKENS, 4), context_length=CONTEXT, vocab_size=spec.vocab)
     tokens = prompt_tokens(50)
     assert_close(start(runner, 1, tokens), reference.logits(tokens), 1e-4)
@@ -141,7 +141,7 @@ def test_a_stage_that_is_given_nonsense_raises_an_engine_error() -> None:
     checkpoint = random_checkpoint("llama")
     spec = read_spec(checkpoint.folder)
     weights = Weights.open(Checkpoint.open(checkpoint.folder), spec, range(1, 3), "int8", cache=None, threads=2)
-    stage = OpenVinoStage(spec, range(1, 3), weights, pages=2, exact=False, threads=2)
+    stage = OpenVinoStage(spec, range(1, 3), weights, pages=2, activations=32, threads=2)
     with pytest.raises(EngineError, match="failed in a step"):
         stage.run(np.zeros((1, spec.hidden + 1), np.float32), Batch((Chunk(0, 0, [1]),), ((0,),), PAGE_TOKENS))
     stage.close()

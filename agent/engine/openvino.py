@@ -42,9 +42,9 @@ PAGE_TOKENS = 32  # the CPU plugin's paged attention knows pages of this size al
 
 _VERSION = "2026.4.1"
 _HEAD_SIZES = range(32, 257)
-# Activations become int8 in groups of so many; 0: they stay float32. Beside int4 weights, groups of 128 add no error that
-# shows (llama.cpp's K-quants take 256) and make batches a quarter faster than the plugin's own 32; beside int8 weights
-# theirs would be the larger part of it.
+# Activations become int8 in groups of so many; 0: they stay float32. Beside int4 weights, groups of 128 add no error
+# that shows (llama.cpp's K-quants take 256) and make batches a quarter faster than the plugin's own 32; beside int8
+# weights theirs would be the larger part of it.
 _ACTIVATIONS: Mapping[Quantisation, int] = {"float": 0, "int8": 32, "int4": 128, "int4-g32": 32}
 
 

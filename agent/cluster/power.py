@@ -9,8 +9,9 @@ Rules, in their order:
    arrival and no node's name decides.
 4. When a contract expires, its node falls back to its floor. When the supply shrinks, contracts end, the least
    important first, until what is promised fits again.
+5. What flows through a magnetic contact feeds every node behind it: their watts together stay within its limit.
 
-So the sum of what all nodes may draw never passes the supply, as long as the supply carries the floors.
+So the sum of what all nodes may draw never passes the supply nor a contact's limit, as long as these carry the floors.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from agent.errors import NotFoundError, RequestError, UnavailableError
 
 Priority = Literal["low", "normal", "high", "critical"]
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "critical")
+_DUST = 1e-9  # the part of a used-up limit that the rounding of sums may leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,25 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """So many watts for these nodes together: a contact and all that stand behind it, seen from the supply."""
+
+    watts: float
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """What is to be shared, and between whom."""
+    """What is to be shared, between whom, and through which contacts."""
 
     supply_w: float
     members: tuple[Member, ...]
+    contacts: tuple[Limit, ...] = ()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The supply, which limits all, and the contacts."""
+        return (Limit(self.supply_w, frozenset(one.node_id for one in self.members)), *self.contacts)
 
     def member(self, node_id: str) -> Member:
         for member in self.members:
@@ -99,14 +115,21 @@ def admit(budget: Budget, contracts: Iterable[Contract], new: Contract, now: flo
             hint=f"ask for a min_w of at most {budget.supply_w - promised:g}, or wait for a contract to end",
             param="min_w",
         )
+    for contact in budget.contacts:
+        if new.node_id in contact.nodes:
+            _pass(budget, others, new, contact, now)
     return (*others, new)
 
 
 def bearable(budget: Budget, contracts: Iterable[Contract]) -> tuple[Contract, ...]:
     """Those that the supply, perhaps weaker than when they were made, still carries; the lowest priority goes first."""
     held = sorted(contracts, key=lambda one: (-PRIORITIES.index(one.priority), -one.expires_at, one.node_id))
-    while held and sum(_promise(budget, tuple(held), one) for one in budget.members) > budget.supply_w:
-        held.pop()
+    for limit in budget.limits:
+        while _promised(budget, held, limit) > limit.watts:
+            behind = [one for one in held if one.node_id in limit.nodes]
+            if not behind:
+                break  # the floors alone are too much: no contract is to blame
+            held.remove(behind[-1])
     return tuple(held)
 
 
@@ -119,10 +142,9 @@ def share(budget: Budget, contracts: Iterable[Contract]) -> Mapping[str, float]:
         if member.node_id in by_node:
             asked = min(by_node[member.node_id].requested_w, member.peak_w)
             limit[member.node_id] = max(watts[member.node_id], asked)
-    left = budget.supply_w - sum(watts.values())
     for priority in reversed(PRIORITIES):
         rising = [node for node, contract in by_node.items() if contract.priority == priority and node in watts]
-        left = _fill(watts, limit, rising, left)
+        _fill(watts, limit, rising, budget.limits)
     return watts
 
 
@@ -135,7 +157,37 @@ def explain(budget: Budget, contract: Contract, granted_w: float) -> str:
         return f"less than the floor of {member.floor_w:g} W cannot be promised to be enough"
     if math.isclose(granted_w, member.peak_w):
         return f"this node never draws more than {member.peak_w:g} W"
-    return f"the supply of {budget.supply_w:g} W is shared with contracts of the same or higher priority, and floors"
+    narrow = min((one.watts for one in budget.contacts if contract.node_id in one.nodes), default=math.inf)
+    what = f"the supply of {budget.supply_w:g} W" + (
+        f", or a contact of {narrow:g} W," if math.isfinite(narrow) else ""
+    )
+    return f"{what} is shared with contracts of the same or higher priority, and floors"
+
+
+def _pass(budget: Budget, others: tuple[Contract, ...], new: Contract, contact: Limit, now: float) -> None:
+    """Whether the contact carries the new promise beside the others. Raises RequestError or UnavailableError."""
+    floors = sum(one.floor_w for one in budget.members if one.node_id in contact.nodes and one.node_id != new.node_id)
+    least = max(new.min_w, budget.member(new.node_id).floor_w)
+    if least + floors > contact.watts:
+        raise RequestError(
+            f"a contact on the way to {new.node_id} carries {contact.watts:g} W, and floors take {floors:g} W of it",
+            hint=f"ask for a min_w of at most {max(0.0, contact.watts - floors):g}",
+            param="min_w",
+        )
+    promised = _promised(budget, others, Limit(contact.watts, contact.nodes - {new.node_id}))
+    if least + promised > contact.watts:
+        behind = [one.expires_at for one in others if one.node_id in contact.nodes]
+        raise UnavailableError(
+            f"{promised:g} W of the {contact.watts:g} W that reach {new.node_id} are promised to others",
+            retry_after=max(1.0, min(behind, default=now) - now),
+            hint=f"ask for a min_w of at most {contact.watts - promised:g}, or wait for a contract to end",
+            param="min_w",
+        )
+
+
+def _promised(budget: Budget, contracts: Iterable[Contract], limit: Limit) -> float:
+    held = tuple(contracts)
+    return sum(_promise(budget, held, one) for one in budget.members if one.node_id in limit.nodes)
 
 
 def _promise(budget: Budget, contracts: tuple[Contract, ...], member: Member) -> float:
@@ -144,19 +196,26 @@ def _promise(budget: Budget, contracts: tuple[Contract, ...], member: Member) ->
     return min(max([member.floor_w, *least]), max(member.floor_w, member.peak_w))
 
 
-def _fill(watts: dict[str, float], limit: Mapping[str, float], rising: list[str], left: float) -> float:
-    """Raise these nodes' watts evenly, each up to its limit, by at most ``left``. Returns what remains of it."""
-    rising = [node for node in rising if watts[node] < limit[node]]
-    while rising and left > 0:
+def _fill(watts: dict[str, float], most: Mapping[str, float], rising: list[str], limits: tuple[Limit, ...]) -> None:
+    """Raise these nodes' watts evenly, each up to its ``most``, until what limits them is used up.
+
+    Max-min fair: no node gains but at the cost of one of its own rank that has no more than itself.
+    """
+    rising = [node for node in rising if watts[node] < most[node]]
+    while rising:
         lowest = min(watts[node] for node in rising)
         level = [node for node in rising if watts[node] == lowest]
-        # To the next event: a limit is reached, the next higher node is level with these, or nothing is left.
-        above = [watts[node] for node in rising if watts[node] > lowest]
-        rise = min([limit[node] - lowest for node in level] + [node - lowest for node in above] + [left / len(level)])
-        if rise <= 0 or lowest + rise == lowest:
-            break
+        # To the next event: a node has enough, the next higher one is level with these, or a limit is reached.
+        to = min([most[node] for node in level] + [watts[node] for node in rising if watts[node] > lowest])
+        for limit in limits:
+            count = sum(node in limit.nodes for node in level)
+            if count:
+                to = min(to, lowest + _left(watts, limit) / count)
         for node in level:
-            watts[node] = lowest + rise
-        left -= rise * len(level)
-        rising = [node for node in rising if watts[node] < limit[node]]
-    return left
+            watts[node] = max(lowest, to)
+        full = [limit.nodes for limit in limits if _left(watts, limit) <= _DUST * max(1.0, limit.watts)]
+        rising = [node for node in rising if watts[node] < most[node] and not any(node in nodes for nodes in full)]
+
+
+def _left(watts: Mapping[str, float], limit: Limit) -> float:
+    return limit.watts - sum(watts[node] for node in limit.nodes if node in watts)

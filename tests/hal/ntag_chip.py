@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable, Sequence
 
-ADDRESS = 0x55
+from hal.base import MissingPartError
+
 SESSION, NS_REG = 0xFE, 6
 EEPROM_WR_BUSY, EEPROM_WR_ERR, RF_LOCKED, I2C_LOCKED = 0x02, 0x04, 0x20, 0x40
 BUSY_POLLS = 2  # how often NS_REG says busy after a write
@@ -40,16 +40,16 @@ class NtagChip:
         self._pointer = 0
         self._mutex = threading.RLock()
 
-    # The I2C side, as smbus2.SMBus has it.
+    # The I2C side, as hal.i2c.I2cChip has it.
 
-    def write_byte_data(self, i2c_addr: int, register: int, value: int) -> None:
-        self._answer(i2c_addr)
+    def write_byte(self, register: int, value: int) -> None:
+        self._answer()
         assert register == SESSION, "one byte is not a block"
         self._pointer = value
 
-    def read_byte(self, i2c_addr: int) -> int:
+    def receive_byte(self) -> int:
         with self._mutex:
-            self._answer(i2c_addr)
+            self._answer()
             assert self._pointer == NS_REG
             status = I2C_LOCKED if self._locked else 0
             if self._busy:
@@ -62,19 +62,20 @@ class NtagChip:
                 status |= RF_LOCKED
             return status
 
-    def read_i2c_block_data(self, i2c_addr: int, register: int, length: int) -> list[int]:
+    def read_block(self, register: int, length: int) -> bytes:
         with self._mutex:
-            self._own(i2c_addr)
-            assert length == 16 and register <= 0x3A
-            return list(self.memory[register * 16 : register * 16 + 16])
+            self._own()
+            assert length == 16
+            assert register <= 0x3A
+            return bytes(self.memory[register * 16 : register * 16 + 16])
 
-    def write_i2c_block_data(self, i2c_addr: int, register: int, data: Sequence[int]) -> None:
+    def write_block(self, register: int, data: Sequence[int]) -> None:
         if register == SESSION:
-            self._write_register(i2c_addr, *data)
+            self._write_register(*data)
             return
         self.before_write(register)
         with self._mutex:
-            self._own(i2c_addr)
+            self._own()
             assert len(data) == 16
             self.written.append(register)
             self._busy = BUSY_POLLS
@@ -86,24 +87,28 @@ class NtagChip:
             self.torn_writes = max(0, self.torn_writes - 1)
             self.memory[register * 16 : register * 16 + kept] = bytes(data[:kept])
 
-    def _write_register(self, i2c_addr: int, register: int, mask: int, value: int) -> None:
+    def watchdog(self) -> None:
+        """The chip's own timer takes the memory away from a host that holds it for too long."""
+        self._locked = False
+
+    def _write_register(self, register: int, mask: int, value: int) -> None:
         with self._mutex:
-            self._answer(i2c_addr)
+            self._answer()
             assert register == NS_REG
             if mask & I2C_LOCKED:
                 self._locked = bool(value & I2C_LOCKED) and not self.rf_holds
             if mask & EEPROM_WR_ERR and not value & EEPROM_WR_ERR:
                 self._error = False
 
-    def _answer(self, i2c_addr: int) -> None:
-        if self.absent or i2c_addr != ADDRESS:
-            raise OSError(errno.EREMOTEIO, "Remote I/O error")
+    def _answer(self) -> None:
+        if self.absent:
+            raise MissingPartError("the tag does not answer")
 
-    def _own(self, i2c_addr: int) -> None:
+    def _own(self) -> None:
         """Memory NAKs while it is being written, and while the air holds it."""
-        self._answer(i2c_addr)
-        if self._busy or self.rf_holds:
-            raise OSError(errno.EREMOTEIO, "Remote I/O error")
+        self._answer()
+        if self._busy or (self.rf_holds and not self._locked):
+            raise MissingPartError("the tag does not answer")
         self._locked = True
 
     # The air: what a reader sends, without CRC, and what comes back; None is silence.

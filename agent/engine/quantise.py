@@ -6,6 +6,8 @@ All symmetric, so a weight is value * scale. One layout serves every form of the
 * int4: values uint8 [outputs, inputs / 2]: two's-complement nibbles, the even input in the low half, rows contiguous;
   scales float16 [outputs, inputs / group]. OpenVINO takes it as i4 [outputs, groups, group]; ONNX Runtime's
   MatMulNBits counts from zero point 8, which is each nibble ^ 8 (each byte ^ 0x88), [outputs, groups, group / 2].
+  Weights that others quantised may have a zero point for each group besides, int8 like the scales: the weight is then
+  (value - zero) * scale.
 
 In int4 formats the embedding and the head stay int8, as NNCF does: every token passes through them, the head's
 error goes straight to the logits, and they are a small part of what a decode step reads in all but tiny models.
@@ -22,17 +24,19 @@ from numpy.typing import NDArray
 from agent.engine.base import Floats
 from agent.engine.decoder import EMBEDDING, HEAD
 
-Quantisation = Literal["float", "int8", "int4", "int4-g32"]
+# "stored": as the makers of a quantised checkpoint have it, int4 as it is and all other matrices int8.
+Quantisation = Literal["float", "int8", "int4", "int4-g32", "stored"]
 
 _SMALLEST_SCALE = 2.0**-24  # float16's smallest number above zero: all-zero groups get it, and their values are zero
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How one matrix is stored; ``group`` inputs share a scale."""
+    """How one matrix is stored; ``group`` inputs share a scale and, where there are ``zeros``, a zero point."""
 
     bits: Literal[4, 8]
     group: int
+    zeros: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,24 @@ class Packed:
     format: Format
     values: NDArray[Any]  # int8 [outputs, inputs] or uint8 [outputs, inputs / 2]
     scales: NDArray[np.float16]  # [outputs, inputs / group]
+    zeros: NDArray[np.int8] | None = None  # [outputs, inputs / group], -8 to 7
 
 
-def choose_format(quantisation: Quantisation, name: str, shape: tuple[int, int]) -> Format | None:
-    """The format of a matrix, None for float. Inputs that make no whole groups fall back to 32, then to int8."""
+def choose_format(
+    quantisation: Quantisation, name: str, shape: tuple[int, int], native: Format | None = None
+) -> Format | None:
+    """The format of a matrix, None for float. Inputs that make no whole groups fall back to 32, then to int8.
+
+    ``native``: the int4 that its makers gave it. It is never quantised a second time to any other int4.
+    """
     if quantisation == "float":
         return None
     inputs = shape[1]
     whole = Format(8, inputs)
     if quantisation == "int8" or name in (EMBEDDING, HEAD):
         return whole
+    if native is not None or quantisation == "stored":
+        return native or whole
     groups = (128, 32) if quantisation == "int4" else (32,)
     return next((Format(4, group) for group in groups if inputs % group == 0), whole)
 
@@ -89,3 +101,8 @@ def quantise(rows: Floats, format: Format, values: NDArray[Any], scales: NDArray
     odd = nibbles[:, 1::2] << 4
     np.bitwise_and(nibbles[:, 0::2], 0xF, out=values)
     values |= odd
+
+
+def pair_nibbles(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Values of int4, one a byte and no bit above the fourth, as two a byte."""
+    return nibbles[:, 0::2] | (nibbles[:, 1::2] << np.uint8(4))

@@ -6,35 +6,28 @@ import hashlib
 import json
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from agent.engine.base import Floats
+from agent.engine.gguf_file import GgufFile, find_gguf
+from agent.engine.quantise import Format, Packed
+from agent.engine.weights_int4 import join_int4
+from agent.engine.weights_tensor import FloatTensor, Tensor
 from agent.errors import ModelError
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_TYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}  # numpy has no bf16
+_TYPES: Mapping[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I32": np.int32}
 _INCOMPLETE = "the download may be incomplete: pull the model again"
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """Where a tensor's bytes are: a typed view of the file's map."""
-
-    type: str
-    raw: NDArray[Any]
-
-
 class Checkpoint:
-    """Named tensors of a model's folder, one safetensors file or several. Closed by dropping every reference to it."""
+    """Named tensors of a model's folder, safetensors or GGUF. Closed by dropping every reference to it."""
 
-    def __init__(self, tensors: Mapping[str, _Tensor], maps: Sequence[mmap.mmap], digest: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], maps: Sequence[mmap.mmap], digest: str) -> None:
         self._tensors = tensors
         self._maps = maps
         self._digest = digest
@@ -42,12 +35,17 @@ class Checkpoint:
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
         """Map the files of a checkpoint. Raises ModelError where one is missing or broken."""
-        tensors: dict[str, _Tensor] = {}
+        gguf = find_gguf(folder)
+        if gguf is not None:
+            from agent.engine.gguf import map_gguf  # the package behind it is not for every start
+
+            file = GgufFile.read(gguf)
+            return cls(*map_gguf(file), _digest(file.files))
+        tensors: dict[str, Tensor] = {}
         maps: list[mmap.mmap] = []
-        digest = hashlib.blake2b(digest_size=16)
-        for path in _files(folder):
+        files = _files(folder)
+        for path in files:
             try:
-                status = path.stat()
                 data, found = _map_file(path)
             except FileNotFoundError:
                 raise ModelError(f"{path.name} is missing", hint=_INCOMPLETE) from None
@@ -55,8 +53,7 @@ class Checkpoint:
                 raise ModelError(f"{path.name} cannot be read: {error}", hint=_INCOMPLETE) from error
             tensors |= found
             maps.append(data)
-            digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
-        return cls(tensors, maps, digest.hexdigest())
+        return cls(join_int4(tensors, _compression(folder)), maps, _digest(files))
 
     @property
     def digest(self) -> str:
@@ -64,44 +61,64 @@ class Checkpoint:
         return self._digest
 
     @property
+    def quantised(self) -> bool:
+        """Whether its makers quantised it: any tensor has less than 16 bits a weight."""
+        return any(tensor.quantised for tensor in self._tensors.values())
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: tensor.raw.shape for name, tensor in self._tensors.items()}
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def native(self, name: str) -> Format | None:
+        """The format in which a matrix can be taken as it is; None where it must be quantised or unpacked."""
+        return self._tensor(name).native
 
     def tensor(self, name: str) -> Floats:
         """A whole tensor as float32; a view of the file where it is float32 there. Raises ModelError without it."""
-        tensor = self._tensor(name)
-        return tensor.raw if tensor.type == "F32" else _to_float32(tensor.type, tensor.raw)
+        return self._tensor(name).whole()
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
         """Some rows of a matrix as float32, always a copy."""
-        tensor = self._tensor(name)
-        return _to_float32(tensor.type, tensor.raw[start:stop])
+        return self._tensor(name).rows(start, stop)
+
+    def pack(self, name: str, start: int, stop: int, packed: Packed) -> None:
+        """Write some rows of a matrix, packed in its native format, into their place."""
+        self._tensor(name).pack(start, stop, packed)
 
     def drop_pages(self) -> None:
         """Give mapped pages back when nothing more is to be read soon. They return when somebody reads them."""
         for data in self._maps:
             data.madvise(mmap.MADV_DONTNEED)
 
-    def _tensor(self, name: str) -> _Tensor:
+    def _tensor(self, name: str) -> Tensor:
         tensor = self._tensors.get(name)
         if tensor is None:
             raise ModelError(f"the checkpoint lacks {name}", hint=_INCOMPLETE)
         return tensor
 
 
-def _to_float32(kind: str, raw: NDArray[Any]) -> Floats:
-    if kind != "BF16":
-        return raw.astype(np.float32)
-    wide = raw.astype(np.uint32)
-    wide <<= 16  # bfloat16 is the upper half of a float32
-    return wide.view(np.float32)
+def _digest(files: Sequence[Path]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _compression(folder: Path) -> Mapping[str, object] | None:
+    """What config.json says of weights that are quantised already."""
+    try:
+        found = json.loads((folder / "config.json").read_text()).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return None  # whoever needs the configuration says what is wrong with it
+    return found if isinstance(found, Mapping) else None
 
 
 def _files(folder: Path) -> list[Path]:
     index = folder / _INDEX
     if not index.exists():
         if not (folder / _SINGLE).exists():
-            raise ModelError(f"no {_SINGLE} and no {_INDEX} in {folder.name}", hint="only safetensors can be read")
+            raise ModelError(f"no {_SINGLE} and no {_INDEX} in {folder.name}", hint="safetensors and GGUF can be read")
         return [folder / _SINGLE]
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
@@ -112,7 +129,7 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def _map_file(path: Path) -> tuple[mmap.mmap, dict[str, _Tensor]]:
+def _map_file(path: Path) -> tuple[mmap.mmap, dict[str, Tensor]]:
     """A file's map, and views of all tensors in it."""
     with safe_open(path, framework="np"):
         pass  # the library has now checked the header: offsets lie in the file, one after the other, and fit the shapes
@@ -122,15 +139,15 @@ def _map_file(path: Path) -> tuple[mmap.mmap, dict[str, _Tensor]]:
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
     header.pop("__metadata__", None)
-    tensors: dict[str, _Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, entry in header.items():
         kind, shape = entry["dtype"], tuple(entry["shape"])
-        if kind == "I64":
+        if kind in ("I64", "BOOL"):
             continue  # a buffer that was saved along, BERT's position_ids for one: no weight
         if kind not in _TYPES:
             raise ModelError(
                 f"{name} is of type {kind}", hint="the engine reads BF16, F16 and F32 and compresses them by itself"
             )
         raw = np.frombuffer(data, _TYPES[kind], int(np.prod(shape)), start + entry["data_offsets"][0])
-        tensors[name] = _Tensor(kind, raw.reshape(shape))
+        tensors[name] = FloatTensor(raw.reshape(shape))
     return data, tensors

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from agent.engine.decoder import DecoderSpec
 from agent.engine.quantise import Format, Packed, Quantisation, choose_format, value_layout
+from agent.engine.weights import Checkpoint
 
 _VERSION = 1  # count up when the layout or the rounding changes: older files are then built anew
 _ALIGN = 64
@@ -39,7 +40,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``parts`` are the values and scales of each matrix in turn; ``checksums`` has the CRC-32 of each part."""
+    """``parts`` are the values, scales and zeros of each matrix in turn; ``checksums`` has the CRC-32 of each part."""
 
     formats: Mapping[str, tuple[Format, tuple[int, int]]]
     header: bytes
@@ -51,28 +52,30 @@ class Layout:
         """Views of all matrices in a map of the file."""
         views = {part.name: part.view(data) for part in self.parts}
         return {
-            name: Packed(shape, format, views[name], views[_scales(name)])
+            name: Packed(shape, format, views[name], views[_scales(name)], views.get(_zeros(name)))
             for name, (format, shape) in self.formats.items()
         }
 
 
-def lay_out(spec: DecoderSpec, layers: range, quantisation: Quantisation, digest: str) -> Layout:
-    """The file of a stage's matrices. ``digest`` names the checkpoint they come from."""
+def lay_out(spec: DecoderSpec, layers: range, quantisation: Quantisation, checkpoint: Checkpoint) -> Layout:
+    """The file of a stage's matrices. Raises ModelError where the checkpoint lacks one."""
     formats: dict[str, tuple[Format, tuple[int, int]]] = {}
     wanted: list[tuple[str, type[np.generic], tuple[int, ...]]] = []
     for name, shape in spec.tensors(layers).items():
         if len(shape) != 2:
             continue
         matrix = (shape[0], shape[1])
-        format = choose_format(quantisation, name, matrix)
+        format = choose_format(quantisation, name, matrix, checkpoint.native(name))
         if format is None:
             continue
         formats[name] = (format, matrix)
         wanted.append((name, *value_layout(format, matrix)))
         wanted.append((_scales(name), np.float16, (matrix[0], matrix[1] // format.group)))
+        if format.zeros:
+            wanted.append((_zeros(name), np.int8, (matrix[0], matrix[1] // format.group)))
     wanted.append(("checksums", np.uint32, (len(wanted),)))
 
-    entries: dict[str, Any] = {"__metadata__": {"source": digest, "layout": str(_VERSION)}}
+    entries: dict[str, Any] = {"__metadata__": {"source": checkpoint.digest, "layout": str(_VERSION)}}
     parts: list[Part] = []
     end = 0
     for name, kind, shape in wanted:
@@ -93,3 +96,7 @@ def lay_out(spec: DecoderSpec, layers: range, quantisation: Quantisation, digest
 
 def _scales(name: str) -> str:
     return f"{name}.scales"
+
+
+def _zeros(name: str) -> str:
+    return f"{name}.zeros"

@@ -55,7 +55,7 @@ class Weights:
         when the disk is full, EngineError when the folder cannot be written.
         """
         spec.check(checkpoint.shapes)
-        layout = lay_out(spec, layers, quantisation, checkpoint.digest)
+        layout = lay_out(spec, layers, quantisation, checkpoint)
         if not layout.formats:
             return cls(checkpoint, {}, None)
         with ThreadPoolExecutor(threads, "pack") as pool:
@@ -80,6 +80,11 @@ class Weights:
     def vector(self, name: str) -> Floats:
         """The weight of a norm, or a bias."""
         return self._checkpoint.tensor(name)
+
+    @property
+    def smallest_group(self) -> int | None:
+        """The fewest inputs of a matrix that share a scale; None where nothing is quantised."""
+        return min((packed.format.group for packed in self._packed.values()), default=None)
 
     def drop_pages(self) -> None:
         """Give mapped pages back: for a runtime that made its own copy. They return when somebody reads them."""
@@ -145,6 +150,9 @@ def _pack(checkpoint: Checkpoint, layout: Layout, data: mmap.mmap, pool: ThreadP
         step = max(1, _BLOCK // inputs)
 
         def pack_rows(start: int, name: str = name, packed: Packed = packed, step: int = step) -> None:
+            if packed.format == checkpoint.native(name):
+                checkpoint.pack(name, start, start + step, packed)
+                return
             block = slice(start, start + step)
             quantise(
                 checkpoint.rows(name, start, start + step), packed.format, packed.values[block], packed.scales[block]

@@ -32,7 +32,7 @@ FLOORS: dict[str, int] = {
     "agent.models.checkpoint": 3,
     "agent.models.options": 3,
     "agent.models.store": 3,
-    "agent.models.pull": 3,  # and pull_registry
+    "agent.models.pull": 3,  # and pull_*
     "agent.auth": 3,
     "agent.identity": 3,
     "agent.ratelimit": 3,
@@ -60,9 +60,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "llguidance": ("agent.engine.grammar",),
     "tokenizers": ("agent.engine.tokenizer", "agent.nano"),
     "jinja2": ("agent.engine.chat",),
+    "gguf": ("agent.engine.gguf",),
     "safetensors": ("agent.engine.weights", "agent.nano.train"),
     "prometheus_client": ("agent.telemetry",),
     "rich": ("agent.cli",),
+    "urllib3": ("agent.models.pull_http",),
+    "cryptography": ("agent.models.pull_signature",),
     "smbus2": ("hal.i2c",),
     "nfc": ("hal.nfc",),
     "ndef": ("hal.tag_record",),

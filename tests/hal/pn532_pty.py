@@ -142,13 +142,16 @@ class Pn532:
         It tells the speed of now. The host's ACK to a change of speed is written at the old one and read here when the
         host may have gone over to the new one, so while that is awaited both are heard.
         """
-        host = TERMIOS_SPEEDS.get(termios.tcgetattr(self._slave)[5])
-        return host in (self.speed, self._next_speed)
+        return self._host_speed() in (self.speed, self._next_speed)
+
+    def _host_speed(self) -> int | None:
+        return TERMIOS_SPEEDS.get(termios.tcgetattr(self._slave)[5])
 
     def _take(self, data: bytes) -> None:
+        """A frame from the host. That nfcpy's ACK to a change of speed got lost is usual: it flushes what it wrote."""
+        if self._next_speed is not None and (not data or self._host_speed() == self._next_speed):
+            self.speed, self._next_speed = self._next_speed, None
         if not data:
-            if self._next_speed is not None:
-                self.speed, self._next_speed = self._next_speed, None
             return
         self._send(ACK)
         answer = self._do(data[1], data[2:])

@@ -44,6 +44,13 @@ class I2cChip:
                 f"{part}: {device} cannot be opened: {error.strerror}", "modprobe i2c-dev"
             ) from error
 
+    def receive_byte(self) -> int:
+        """One byte, with no register named in the same transfer."""
+        try:
+            return int(self._bus.read_byte(self._address))
+        except OSError as error:
+            raise self._failed(error) from error
+
     def read_byte(self, register: int) -> int:
         try:
             return int(self._bus.read_byte_data(self._address, register))

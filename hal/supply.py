@@ -1,10 +1,11 @@
-"""What feeds the module: a USB-C or DC supply, a battery; as the kernel knows it (/sys/class/power_supply, in µV and µA).
+"""What feeds the module, a supply or a battery: as the kernel knows it (/sys/class/power_supply, µV and µA).
 
 Where the port's controller has a driver (tcpm, ucsi, tps6598x), the contract of USB Power Delivery stands there, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from hal.base import HardwareError, Reading
@@ -60,12 +61,8 @@ class SysfsSupply:
 
     def _batteries(self) -> list[str]:
         """The module's own: a mouse's battery is of scope Device."""
-        return [
-            folder
-            for folder in self._of(("Battery",))
-            if self._sysfs.text_or(f"{folder}/scope") != "Device"
-            and self._sysfs.text_or(f"{folder}/present", "1") != "0"
-        ]
+        packs = (f for f in self._of(("Battery",)) if self._sysfs.text_or(f"{f}/scope") != "Device")
+        return [folder for folder in packs if self._sysfs.text_or(f"{folder}/present", "1") != "0"]
 
     def _watts(self, folder: str, which: str) -> Reading:
         def watts() -> float:
@@ -80,7 +77,7 @@ class SysfsSupply:
 
 
 class Stusb4500:
-    """A USB Power Delivery sink of the STUSB4500's kind; ``rest`` tells of the battery, which the chip knows nothing of.
+    """A USB Power Delivery sink of the STUSB4500's kind; ``rest`` tells of the battery, unknown to the chip.
 
     Registers (ST's data sheet DS12499; little-endian): 0x0E PORT_STATUS_1, bit 0 attached; 0x70 DPM_PDO_NUMB, bits 2:0;
     0x85 DPM_SNK_PDO1, then one of 4 bytes each: 19:10 in 50 mV, 9:0 in 10 mA; 0x91 RDO_REG_STATUS: 30:28 the source's
@@ -96,10 +93,8 @@ class Stusb4500:
 
     def available(self) -> Reading:
         at, watts = time.monotonic(), None
-        try:
+        with contextlib.suppress(HardwareError):
             watts = self._agreed() if self.external() else None
-        except HardwareError:
-            pass
         if watts is None or not 0.5 <= watts <= MOST_W:
             return Reading(None, "W", "fault", at, "stusb4500")
         return Reading(watts, "W", "ok", at, "stusb4500")

@@ -1,4 +1,4 @@
-"""Files of /sys and /proc, under a root that may be a copied tree: numbers, and readings that know when they are wrong."""
+"""Files of /sys and /proc under a root that may be a copied tree: numbers, and readings that say when they are bad."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ from agent.identity import device_id
 from agent.server import Served, check_ports, serve
 from hal.boards import recognise
 
+_SIMULATED = "simulated: this machine is no Thox board, its watts and degrees are made up (`thox sim` moves them)"
+
 
 def arguments(_parser: argparse.ArgumentParser) -> None:
     """None: everything is configuration, so that a device starts the same way whoever starts it."""
@@ -38,15 +40,14 @@ def _build(config: Config) -> Served:
 
 
 def _greet(config: Config, device: str, owner_key: str | None) -> None:
-    board = recognise() if config.hardware.mode == "auto" else None
+    its = config.hardware
+    board = recognise() if its.mode == "auto" and not its.world else None
+    simulated = f"simulated: {its.module} of the World at {its.world}" if its.world else _SIMULATED
     inference = Client(config.server.bind, config.server.inference_port)
     cluster = Client(config.server.bind, config.server.cluster_port)
     rows = [
         ("device", device),
-        (
-            "hardware",
-            board.name if board else "simulated: this machine is no Thox board, its watts and degrees are made up",
-        ),
+        ("hardware", board.name if board else simulated),
         ("inference", f"{inference.url}  (OpenAI's API)"),
         ("cluster", cluster.url),
         ("models", ", ".join(config.models.preload) or "none at start"),

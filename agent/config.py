@@ -84,6 +84,9 @@ class HardwareConfig:
     """``[hardware]``: which drivers."""
 
     mode: str = "auto"  # auto: the board's own where one is recognised, else simulated; simulated
+    world: str = ""  # the socket of a simulated World that is served elsewhere, to be a module of it
+    module: str = "module-1"  # which one
+    wiring: Mapping[str, str] = field(default_factory=dict)  # names of hal/boards.BoardWiring, where a carrier differs
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 from agent.api.cluster import make_cluster_app
 from agent.api.inference import make_inference_app
@@ -22,6 +23,7 @@ from agent.ratelimit import RateLimiter
 from agent.server import Wsgi
 from agent.telemetry import Telemetry
 from hal.open import open_hardware
+from hal.world_wire import SOCKET
 
 
 class Node:
@@ -38,7 +40,14 @@ class Node:
         self._host = ModelHost(store, loader, needed=loader.needed)
         telemetry.watch(self._statuses)
         address = config.server.address(config.server.cluster_port)
-        hardware = open_hardware(config.hardware.mode, load=self._load)
+        self._hardware = hardware = open_hardware(
+            config.hardware.mode,
+            load=self._load,
+            world=Path(config.hardware.world) if config.hardware.world else None,
+            module=config.hardware.module,
+            wiring=config.hardware.wiring,
+            serve_at=state_dir / SOCKET,
+        )
         self._cluster = ClusterService(
             device_id(state_dir), address, version("thox-agent"), hardware, self._host, store
         )
@@ -64,6 +73,7 @@ class Node:
                 self._closed = True
                 self._cluster.close()
                 self._host.close(wait_s=2.0)
+                self._hardware.close()
 
     def _statuses(self) -> list[EngineStatus]:
         return [hosted.status for hosted in self._host.states() if hosted.status is not None]

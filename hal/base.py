@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -232,6 +232,7 @@ class Hardware:
     cap: PowerCap
     thermal: Thermometers
     supply: Supply
+    close: Callable[[], None] = lambda: None  # gives lines, processes and sockets back; nothing may be used after it
 
 
 class HardwareError(Exception):

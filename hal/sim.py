@@ -1,135 +1,174 @@
-"""A device in memory: drivers of their own, not stand-ins. It heats, draws, obeys its cap, and its parts can fail.
-
-What it models: an Orin NX 16 GB on a 65 W USB-C supply.
-
-* Power: ``idle + load * (worst(step) - idle)``; the step is the cap's, the load is given from outside, 0 to 1.
-* Heat: one RC element a zone, ``dT/dt = (ambient + R * P - T) / tau``, integrated exactly between two looks.
-* Faults: a part that fails answers with quality ``fault`` and no value; a stuck cap keeps its step whatever is asked,
-  as NVIDIA's own tool does over ssh when a mode needs a reboot.
-"""
+"""The drivers of a simulated module: each stands on a Port, and so on a World in this process or in another."""
 
 from __future__ import annotations
 
-import math
-import queue
+import base64
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from hal.base import BoardFacts, Edge, Face, Hardware, MissingPartError, Reading
+from hal.base import (
+    BoardFacts,
+    Edge,
+    Face,
+    Hardware,
+    HardwareError,
+    MissingPartError,
+    PartState,
+    Reading,
+    Sighting,
+    TagRecord,
+)
 from hal.boards import ORIN_NX_16
-from hal.sim_stack import SimAlertLine, SimLink, SimLoadSwitch, SimOwnTag, SimReader
+from hal.world import DATAGRAM_BYTES, World
+from hal.world_port import LocalPort, Port
+from hal.world_state import FAULTS, LADDER_W, RAILS, READER_FACE, View, tag_from_json, tag_to_json
 
-Part = Literal["meter", "cap", "thermal", "supply"]
-
-# The worst watts of each step of the ladder. The lowest is what the module may need whatever is asked of it.
-LADDER_W = (10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
-IDLE_W = 4.6
-SUPPLY_W = 65.0
-AMBIENT_C = 25.0
-TAU_S = 90.0  # a heat sink of some 60 J/K
-ZONES_K_PER_W = {"cpu-thermal": 1.10, "gpu-thermal": 1.15, "soc0-thermal": 1.0, "tj-thermal": 1.2}
-RAILS = {"VDD_CPU_GPU_CV": 0.65, "VDD_SOC": 0.35}  # shares of VDD_IN, as an INA3221 on this module tells them apart
+MODULE = "module-1"  # the name of a module that is alone in its World
+NOISE = 0.2
 
 
-class SimLines:
-    """Hall switches that a hand drives."""
+class SimPart:
+    """A driver over a port."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._closed: dict[Face, bool] = {"top": False, "bottom": False}
-        self._edges: queue.SimpleQueue[Edge] = queue.SimpleQueue()
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def _look(self) -> View:
+        view = self._port.look()
+        if not view.powered:
+            raise MissingPartError("the simulated module has no power", "plug a supply into its stack: thox sim plug")
+        return view
+
+    def _sound(self, fault: str) -> View:
+        """Raises MissingPartError where the part is broken."""
+        view = self._look()
+        if fault in view.faults:
+            raise MissingPartError(FAULTS[fault], f"it was broken by hand: thox sim mend {fault}")
+        return view
+
+    def _state(self, part: str, *faults: str) -> PartState:
+        """Of a part, which is at fault when one of ``faults`` is there."""
+        try:
+            view = self._look()
+        except HardwareError as error:
+            return PartState(part, "fault", str(error))
+        wrong = [FAULTS[fault] for fault in faults if fault in view.faults]
+        return PartState(part, "fault" if wrong else "ok", "; ".join(wrong))
+
+
+class SimLines(SimPart):
+    """Hall switches behind a kernel's debouncing."""
 
     def closed(self) -> Mapping[Face, bool]:
-        return dict(self._closed)
+        return dict(self._sound("lines").closed)
 
     def wait(self, timeout: float) -> Edge | None:
-        try:
-            return self._edges.get(timeout=max(0.0, timeout))
-        except queue.Empty:
-            return None
-
-    def drive(self, face: Face, closed: bool) -> None:
-        """A magnet comes or goes. Driving a line to where it is gives no edge."""
-        if self._closed[face] != closed:
-            self._closed[face] = closed
-            self._edges.put(Edge(face, closed, self._clock()))
+        event = self._port.wait("edge", timeout)
+        return None if event is None else Edge(event.body["face"], event.body["closed"], event.at)
 
 
-class Plant:
-    """The physics behind the sensors: one state, read through several drivers."""
+class SimAlertLine(SimPart):
+    """One line through the stack that is there now."""
 
-    def __init__(self, clock: Callable[[], float], load: Callable[[], float]) -> None:
-        self.clock = clock
-        self.broken: set[Part] = set()
-        self._load = load
-        self._lock = threading.Lock()
-        self._step = len(LADDER_W) - 1
-        self._celsius = dict.fromkeys(ZONES_K_PER_W, AMBIENT_C)
-        self._at = clock()
-        self._kept_until = math.inf
+    def raised(self) -> bool:
+        return self._look().alert
 
-    def watts(self) -> float:
-        share = min(1.0, max(0.0, self._load()))
-        return IDLE_W + share * (LADDER_W[self._step] - IDLE_W)
+    def wait(self, timeout: float) -> bool | None:
+        event = self._port.wait("alert", timeout)
+        return None if event is None else bool(event.body["raised"])
 
-    def worst_watts(self) -> float:
-        with self._lock:
-            self._advance()
-            return LADDER_W[self._step]
-
-    def keep_step(self, seconds: float) -> None:
-        with self._lock:
-            self._advance()
-            self._kept_until = self.clock() + seconds
-
-    def take_step(self, watts: float) -> None:
-        with self._lock:
-            self._advance()  # until now it drew what the old step allowed
-            if "cap" not in self.broken:
-                self._step = max((i for i, worst in enumerate(LADDER_W) if worst <= watts), default=0)
-
-    def celsius(self) -> dict[str, float]:
-        with self._lock:
-            self._advance()
-            return dict(self._celsius)
-
-    def reading(self, part: Part, value: float, unit: Literal["W", "degC"], source: str) -> Reading:
-        if part in self.broken:
-            return Reading(None, unit, "fault", self.clock(), source)
-        return Reading(value, unit, "ok", self.clock(), source)
-
-    def _advance(self) -> None:
-        now, watts = self.clock(), self.watts()
-        kept = math.exp(-max(0.0, now - self._at) / TAU_S)
-        for zone, resistance in ZONES_K_PER_W.items():
-            end = AMBIENT_C + resistance * watts
-            self._celsius[zone] = end + (self._celsius[zone] - end) * kept
-        self._at = now
-        if now >= self._kept_until and "cap" not in self.broken:
-            self._step = 0
+    def pull(self, pulled: bool) -> None:
+        self._port.tell("pull", pulled)
 
 
-class SimPowerMeter:
+class SimLoadSwitch(SimPart):
+    """Decides how much the module takes from the stack; what is plugged into itself it takes anyway."""
+
+    def enabled(self) -> bool:
+        return self._look().load_switch
+
+    def enable(self, on: bool) -> None:
+        self._look()
+        self._port.tell("load-switch", on)
+
+
+class SimReader(SimPart):
+    """Reads the tag of the module above."""
+
+    face: Face = READER_FACE
+
+    def seen(self) -> TagRecord | None:
+        return self._look().seen
+
+    def wait(self, timeout: float) -> Sighting | None:
+        event = self._port.wait("sighting", timeout)
+        return None if event is None else Sighting(tag_from_json(event.body["record"]), event.at)
+
+    def state(self) -> PartState:
+        return self._state("nfc-reader", "reader")
+
+
+class SimOwnTag(SimPart):
+    """Keeps what was written last, without power, too."""
+
+    def publish(self, record: TagRecord) -> None:
+        self._sound("tag")
+        self._port.tell("tag", tag_to_json(record))
+
+    def state(self) -> PartState:
+        return self._state("nfc-tag", "tag")
+
+
+class SimLink(SimPart):
+    """Datagrams between the modules of a stack."""
+
+    def __init__(self, port: Port) -> None:
+        super().__init__(port)
+        self._closed = threading.Event()
+
+    def send(self, datagram: bytes) -> None:
+        if len(datagram) > DATAGRAM_BYTES:
+            raise HardwareError(f"a datagram of {len(datagram)} bytes is too long", f"{DATAGRAM_BYTES} is the most")
+        self._port.tell("send", base64.b64encode(datagram).decode())
+
+    def receive(self, timeout: float) -> tuple[bytes, str] | None:
+        if self._closed.is_set():
+            raise HardwareError("the link is closed")
+        event = self._port.wait("datagram", timeout)
+        return None if event is None else (base64.b64decode(event.body["data"]), str(event.body["sender"]))
+
+    def address(self) -> str:
+        return self._port.look().address
+
+    def carrier(self) -> bool | None:
+        return self._look().carrier
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class SimPowerMeter(SimPart):
     """An INA3221's three channels."""
 
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
-
     def total(self) -> Reading:
-        return self._plant.reading("meter", self._plant.watts(), "W", "sim:VDD_IN")
+        return self._reading(self._look(), 1.0, "VDD_IN")
 
     def rails(self) -> Mapping[str, Reading]:
-        watts = self._plant.watts()
-        return {rail: self._plant.reading("meter", watts * share, "W", f"sim:{rail}") for rail, share in RAILS.items()}
+        view = self._look()
+        return {rail: self._reading(view, share, rail) for rail, share in RAILS.items()}
+
+    def _reading(self, view: View, share: float, rail: str) -> Reading:
+        if "meter" in view.faults:
+            return Reading(None, "W", "fault", view.at, f"sim:{rail}")
+        jump = random.uniform(-NOISE, NOISE) if "meter-noise" in view.faults else 0.0
+        return Reading(view.watts * share * (1 + jump), "W", "ok", view.at, f"sim:{rail}")
 
 
-class SimPowerCap:
+class SimPowerCap(SimPart):
     """The ladder of LADDER_W."""
-
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
 
     @property
     def floor_w(self) -> float:
@@ -140,47 +179,69 @@ class SimPowerCap:
         return LADDER_W[-1]
 
     def apply(self, watts: float) -> float:
-        self._plant.take_step(watts)
+        self._port.tell("step", watts)
         return self.applied()
 
     def applied(self) -> float:
-        return self._plant.worst_watts()
+        return self._look().worst_w
 
     def feed(self, ttl_s: float) -> None:
-        self._plant.keep_step(ttl_s)
+        self._port.tell("feed", ttl_s)
 
 
-class SimThermometers:
+class SimThermometers(SimPart):
     """Thermal zones under the names that Tegra's kernel gives them."""
 
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
-
     def zones(self) -> Mapping[str, Reading]:
-        celsius = self._plant.celsius()
-        return {zone: self._plant.reading("thermal", value, "degC", f"sim:{zone}") for zone, value in celsius.items()}
+        view = self._look()
+        dead = "thermal" in view.faults
+        quality: Literal["ok", "fault"] = "fault" if dead else "ok"
+        return {
+            zone: Reading(None if dead else celsius, "degC", quality, view.at, f"sim:{zone}")
+            for zone, celsius in view.celsius.items()
+        }
 
 
-class SimSupply:
-    """A USB-C supply of 65 W, plugged in; no battery."""
-
-    def __init__(self, plant: Plant) -> None:
-        self._plant = plant
+class SimSupply(SimPart):
+    """USB-C, and the module's battery."""
 
     def external(self) -> bool:
-        if "supply" in self._plant.broken:
-            raise MissingPartError("the power supply's controller does not answer", "unplug the supply and plug it in")
-        return True
+        return self._sound("supply").external
 
     def available(self) -> Reading:
-        return self._plant.reading("supply", SUPPLY_W, "W", "sim:usb-c")
+        view = self._look()
+        if "supply" in view.faults:
+            return Reading(None, "W", "fault", view.at, "sim:usb-c")
+        return Reading(view.available_w, "W", "ok", view.at, "sim:usb-c" if view.external else "sim:battery")
 
     def battery(self) -> Reading | None:
-        return None
+        view = self._look()
+        percent = view.battery_percent
+        return None if percent is None else Reading(percent, "%", "ok", view.at, "sim:battery")
+
+
+def sim_hardware(port: Port, machine: BoardFacts, board: BoardFacts = ORIN_NX_16) -> Hardware:
+    """Everything that a module has. Closing it closes the port."""
+    return Hardware(
+        board=board,
+        machine=machine,
+        simulated=True,
+        lines=SimLines(port),
+        alert=SimAlertLine(port),
+        load_switch=SimLoadSwitch(port),
+        readers={READER_FACE: SimReader(port)},
+        tag=SimOwnTag(port),
+        link=SimLink(port),
+        power=SimPowerMeter(port),
+        cap=SimPowerCap(port),
+        thermal=SimThermometers(port),
+        supply=SimSupply(port),
+        close=port.close,
+    )
 
 
 class SimDevice:
-    """One device on a desk. The agent sees ``hardware``; everything else is what hands and bad luck do to it."""
+    """A module alone in a World of its own, a supply plugged in. The agent sees ``hardware``; the rest are hands."""
 
     def __init__(
         self,
@@ -188,38 +249,13 @@ class SimDevice:
         load: Callable[[], float] = lambda: 0.0,
         machine: BoardFacts = ORIN_NX_16,
     ) -> None:
-        self._plant = Plant(clock, load)
-        self.lines = SimLines(clock)
-        self.hardware = Hardware(
-            board=ORIN_NX_16,
-            machine=machine,
-            simulated=True,
-            lines=self.lines,
-            alert=SimAlertLine(),
-            load_switch=SimLoadSwitch(),
-            readers={"top": SimReader()},
-            tag=SimOwnTag(),
-            link=SimLink(),
-            power=SimPowerMeter(self._plant),
-            cap=SimPowerCap(self._plant),
-            thermal=SimThermometers(self._plant),
-            supply=SimSupply(self._plant),
-        )
+        self.world, self.name = World(clock), MODULE
+        self.world.add(MODULE, load=load)
+        self.world.plug(MODULE)
+        self.hardware = sim_hardware(LocalPort(self.world, MODULE), machine)
 
-    def fail(self, part: Part) -> None:
-        self._plant.broken.add(part)
+    def fail(self, fault: str) -> None:
+        self.world.fail(fault, self.name)
 
-    def mend(self, part: Part) -> None:
-        self._plant.broken.discard(part)
-
-
-def stack(lower: SimDevice, upper: SimDevice) -> None:
-    """Put one device on another."""
-    lower.lines.drive("top", True)
-    upper.lines.drive("bottom", True)
-
-
-def unstack(lower: SimDevice, upper: SimDevice) -> None:
-    """Take it off again."""
-    lower.lines.drive("top", False)
-    upper.lines.drive("bottom", False)
+    def mend(self, fault: str) -> None:
+        self.world.mend(fault, self.name)

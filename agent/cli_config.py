@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.config import Config
+from agent.config import SECRETS, Config
 
 
 def arguments(_parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def call(_options: argparse.Namespace, config: Config) -> int:
         table.add_column(title, overflow="fold")
     for name, source in config.sources.items():
         style = "dim" if source == "default" else ""
-        table.add_row(Text(name), Text(_shown(_value(config, name))), Text(source, style=style))
+        table.add_row(Text(name), Text(_shown(name, _value(config, name))), Text(source, style=style))
     Console().print(table)
     return 0
 
@@ -33,7 +33,9 @@ def _value(config: Config, name: str) -> object:
     return getattr(found, key) if key else found
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if name in SECRETS and value:
+        return f"set for {', '.join(value)}" if isinstance(value, Mapping) else "set"
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, Mapping):

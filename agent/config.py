@@ -63,7 +63,16 @@ class ModelsConfig:
     default: str = "thox-nano"
     preload: tuple[str, ...] = ("thox-nano", "all-minilm-l6-v2")
     aliases: Mapping[str, str] = field(default_factory=dict)
-    registry: str = ""  # host[:port] of the registry for names without one; empty: such names are refused
+    auto_unload: bool = True  # a model that nobody uses makes room for one that is asked for
+    keep_alive_s: float = 0.0  # how long a model stays after its last answer; 0: for ever
+    registry: str = ""  # host[:port][/prefix] for names without a host; empty: such names are refused
+    hub: str = "huggingface.co"  # host[:port][/path] that hf.co/... names are asked for
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)  # host -> token, or user:password
+    proxy: str = field(default="", repr=False)  # http://[user:password@]host:port; unset: HTTPS_PROXY, ALL_PROXY
+    no_proxy: tuple[str, ...] = ()  # hosts and domains that are reached without it; unset: NO_PROXY
+    ca_file: str = ""  # PEM certificates that are trusted besides the system's
+    plain_http: tuple[str, ...] = ()  # host[:port] that may be spoken to without TLS; this machine itself always may
+    signing_key: str = ""  # ed25519 public key that manifests must be signed with; empty: unsigned ones are taken, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,7 @@ class EngineConfig:
     prefill_tokens: int = 256  # prompt tokens computed between two decode steps
     waiting: int = 64  # requests that may wait; one more is told to come back
     quantisation: str = "auto"  # auto, float, int8, int4, int4-g32
+    cache_type: str = "auto"  # auto, f32, f16, u8: how the key-value cache keeps its numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +137,11 @@ _SHORT = {
     "THOX_CLUSTER_PORT": "server.cluster_port",
 }
 _OTHER_VARIABLES = ("THOX_CONFIG", "THOX_STATE_DIR", "THOX_API_KEY")
+_USUAL = {  # what every program takes from the environment; the file and THOX_* win over it
+    "models.proxy": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+    "models.no_proxy": ("NO_PROXY", "no_proxy"),
+}
+SECRETS = ("models.tokens", "models.proxy")  # never shown
 _RANGES: Mapping[str, tuple[float, float]] = {
     "server.inference_port": (1, 65535),
     "server.cluster_port": (1, 65535),
@@ -136,6 +151,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "server.receive_timeout_s": (0.1, 3600),
     "limits.inference_per_minute": (0, 1_000_000),
     "limits.cluster_per_minute": (0, 1_000_000),
+    "models.keep_alive_s": (0, 31_536_000),
     "engine.threads": (0, 1024),
     "engine.slots": (1, 256),
     "engine.context_length": (0, 1 << 22),
@@ -143,8 +159,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "engine.prefill_tokens": (1, 1 << 16),
     "engine.waiting": (0, 1 << 16),
 }
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "engine.quantisation": ("auto", "float", "int8", "int4", "int4-g32"),
+    "engine.cache_type": ("auto", "f32", "f16", "u8"),
     "hardware.mode": ("auto", "simulated"),
     "log.level": ("debug", "info", "warning", "error"),
     "log.format": ("text", "json"),
@@ -164,6 +182,10 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         chosen = next((path for path in usual if path.is_file()), None)
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
+    for name, variables in _USUAL.items():
+        variable = next((each for each in variables if environ.get(each)), None)
+        if variable is not None:
+            values[name], sources[name] = _parse(name, environ[variable], variable), variable
     if chosen is not None:
         for name, value in _read(chosen).items():
             values[name], sources[name] = value, str(chosen)
@@ -269,6 +291,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _parse(name: str, text: str, variable: str) -> object:
     default = _defaults()[name]
     try:
+        if isinstance(default, bool):
+            return _SWITCH.get(text.strip().lower(), text)
         if isinstance(default, (int, float)):
             return type(default)(text)
         if isinstance(default, tuple):
@@ -276,7 +300,8 @@ def _parse(name: str, text: str, variable: str) -> object:
         if isinstance(default, Mapping):
             return dict(pair.strip().split("=", 1) for pair in text.split(",") if pair.strip())
     except ValueError as error:
-        raise ConfigError(f"{variable}={text!r} is not {_wanted(default)}") from error
+        shown = "its value" if name in SECRETS else repr(text)
+        raise ConfigError(f"{variable}={shown} is not {_wanted(default)}") from error
     return text
 
 
@@ -286,13 +311,14 @@ def _checked(name: str, value: object, default: object, source: str) -> object:
         fits = float(value)
     elif isinstance(default, tuple) and isinstance(value, list):
         fits = tuple(value)
-    wrong = isinstance(fits, bool) or not isinstance(fits, type(default))
+    wrong = isinstance(fits, bool) is not isinstance(default, bool) or not isinstance(fits, type(default))
     if isinstance(fits, tuple):
         wrong = wrong or not all(isinstance(each, str) for each in fits)
     if isinstance(fits, Mapping):
         wrong = wrong or not all(isinstance(each, str) for each in fits.values())
     if wrong:
-        raise ConfigError(f"{name} = {value!r} ({source}) is not {_wanted(default)}")
+        shown = "its value" if name in SECRETS else repr(value)
+        raise ConfigError(f"{name} = {shown} ({source}) is not {_wanted(default)}")
     if isinstance(fits, (int, float)) and name in _RANGES:
         low, high = _RANGES[name]
         if not low <= fits <= high:
@@ -310,5 +336,12 @@ def _checked(name: str, value: object, default: object, source: str) -> object:
 
 
 def _wanted(default: object) -> str:
-    names = {int: "a whole number", float: "a number", str: "text", tuple: "a list of texts", dict: "a table of texts"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        tuple: "a list of texts",
+        dict: "a table of texts",
+    }
     return names.get(type(default), "of the right type")

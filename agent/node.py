@@ -51,7 +51,8 @@ class Node:
         self._cluster = ClusterService(
             device_id(state_dir), address, version("thox-agent"), hardware, self._host, store
         )
-        management = [models_blueprint(self._host, store, Puller(store, config.models.registry))]
+        self._puller = Puller(store, config.models)
+        management = [models_blueprint(self._host, store, self._puller)]
         inference = make_inference_app(self._host, keys, limiter, telemetry, config, management)
         cluster = make_cluster_app(self._cluster, self._host, keys, limiter, telemetry, config, management)
         self.apps: Mapping[int, Wsgi] = {
@@ -71,6 +72,7 @@ class Node:
         with self._closing:
             if not self._closed:
                 self._closed = True
+                self._puller.close()
                 self._cluster.close()
                 self._host.close(wait_s=2.0)
                 self._hardware.close()

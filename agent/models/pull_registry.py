@@ -1,257 +1,175 @@
 """A client for one repository of an OCI registry (Distribution specification v2): manifests and blobs, read only.
 
-HTTPS always, plain HTTP to this machine itself alone. Redirects are followed a few times, since registries keep blobs
-elsewhere; the token never goes along to another host, and a redirect cannot lead from HTTPS to HTTP.
+Access as registries have it: none needed; an anonymous token from the realm that a 401 names; the same with the owner's
+account; HTTP Basic; or a bearer token that the owner set. The owner's secret goes to the host it was set for and to the
+realm that this very host names over TLS, to nobody else.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import http.client
-import ipaddress
 import json
 import re
-import ssl
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
 from typing import Any
-from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from agent.errors import ModelError, NotFoundError, RequestError, UnavailableError
+from agent.models.pull_control import Limits, Stop
+from agent.models.pull_http import Http, Response, patiently
+from agent.models.pull_manifest import MANIFESTS, Artifact, RemoteFile, blob_of, files_of
+from agent.models.pull_name import Reference
+from agent.models.pull_signature import MEDIA_TYPE, SIGNATURE_BYTES, SigningKey, tag_of
 
-TIMEOUT_S = 30.0  # of a connection that says nothing
 LARGEST_MANIFEST = 4 * 1024 * 1024
-CHUNK = 1024 * 1024
-_MOST_HOPS = 5
-_MOST_TRIES = 4  # of a blob whose connection breaks; each goes on where the last one ended
-
-MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_LARGEST_TOKEN = 64 * 1024
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """host[:port]/repository:tag."""
-
-    host: str
-    repository: str
-    tag: str
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.repository}:{self.tag}"
-
-    @staticmethod
-    def parse(name: str, registry: str) -> Reference:
-        """A name as people write it; ``registry`` is for names without a host. Raises RequestError."""
-        host, slash, rest = name.partition("/")
-        if not slash or not ("." in host or ":" in host or host == "localhost"):
-            host, rest = registry, name
-        if not host:
-            raise RequestError(
-                f"{name} names no registry, and this device has no default one",
-                hint='write host/name, or set registry = "host" under [models] in the configuration',
-                param="model",
-            )
-        repository, _, tag = rest.partition(":")
-        if not _REPOSITORY.fullmatch(repository) or (tag and not _TAG.fullmatch(tag)):
-            raise RequestError(
-                f"{rest} is not a name that a registry can have",
-                hint="lower-case letters, digits and . _ - in parts joined by /, then :tag",
-                param="model",
-            )
-        return Reference(host, repository, tag or "latest")
-
-
 class Repository:
-    """One repository, over one connection at a time. Not for several threads."""
+    """One repository. Safe for the threads that fetch its blobs."""
 
-    def __init__(self, reference: Reference) -> None:
-        self._reference = reference
-        self._token = ""
+    def __init__(
+        self,
+        http: Http,
+        reference: Reference,
+        stop: Stop,
+        limits: Limits,
+        *,
+        secret: str = "",
+        signing_key: SigningKey | None = None,
+    ) -> None:
+        """``secret`` is user:password, or a token."""
+        self._http, self._reference, self._stop, self._limits = http, reference, stop, limits
+        self._secret, self._signing_key = secret, signing_key
+        self._base = f"{http.base(reference.host)}/v2/{reference.repository}/"
+        self._lock = threading.Lock()
+        self._authorization = ""  # a token that the realm gave, once it did
 
-    def manifest(self) -> tuple[dict[str, Any], str]:
-        """The manifest and its digest. Raises NotFoundError, ModelError, UnavailableError."""
-        with self._open(f"manifests/{self._reference.tag}", {"Accept": ", ".join(MANIFESTS)}) as response:
-            data = _read(response, LARGEST_MANIFEST + 1)
-        if len(data) > LARGEST_MANIFEST:
-            raise ModelError(f"{self._reference}: the manifest is larger than {LARGEST_MANIFEST} bytes")
+    def artifact(self) -> Artifact:
+        """What the manifest names. Raises NotFoundError, RequestError, ModelError, UnavailableError, Stopped."""
+        data, digest = self._manifest(self._reference.version)
+        if self._signing_key is not None:
+            self._check_signature(self._signing_key, data, digest)
+        source = str(self._reference)
+        files = files_of(_object(data, source), source)
+        return Artifact(files, source if self._reference.digest else f"{source}@{digest}", digest)
+
+    def open(self, file: RemoteFile, offset: int) -> Response:
+        """The blob from this byte on, if the registry knows ranges. Raises as ``artifact``, and BusyError."""
+        return self._get(f"blobs/{file.digest}", {"Range": f"bytes={offset}-"} if offset else {})
+
+    def _manifest(self, version: str) -> tuple[bytes, str]:
+        """The bytes and their digest."""
+
+        def ask() -> tuple[bytes, str]:
+            with self._get(f"manifests/{version}", {"Accept": ", ".join(MANIFESTS)}) as response:
+                return response.body(LARGEST_MANIFEST, self._stop), response.header("Docker-Content-Digest")
+
+        data, told = patiently(ask, self._stop, self._limits)
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        wanted = version if version.startswith("sha256:") else told
+        if wanted.startswith("sha256:") and wanted != digest:
+            raise ModelError(f"{self._reference}: the manifest did not arrive as its digest says", hint="pull it again")
+        return data, digest
+
+    def _check_signature(self, key: SigningKey, data: bytes, digest: str) -> None:
+        tag = tag_of(digest)
         try:
-            manifest = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{self._reference}: the manifest is not JSON") from error
-        if not isinstance(manifest, dict):
-            raise ModelError(f"{self._reference}: the manifest is not an object")
-        return manifest, "sha256:" + hashlib.sha256(data).hexdigest()
+            manifest = _object(self._manifest(tag)[0], tag)
+        except NotFoundError as error:
+            raise ModelError(
+                f"{self._reference} is not signed, and this device takes only signed models",
+                hint=f"its registry has no {tag}; see models.signing_key",
+            ) from error
+        layers = manifest.get("layers")
+        layer = layers[0] if isinstance(layers, list) and len(layers) == 1 and isinstance(layers[0], dict) else {}
+        blob, size = blob_of(layer, tag)
+        if layer.get("mediaType") != MEDIA_TYPE or size != SIGNATURE_BYTES:
+            raise ModelError(f"{tag} holds no ed25519 signature")
 
-    def blob(self, digest: str, size: int) -> Iterator[bytes]:
-        """The bytes of a blob, ``size`` of them. The caller checks the digest. Raises UnavailableError, ModelError."""
-        done = 0
-        for attempt in range(_MOST_TRIES):
-            headers = {"Range": f"bytes={done}-"} if done else {}
-            try:
-                with self._open(f"blobs/{digest}", headers) as response:
-                    if done and response.status != 206:
-                        _skip(response, done)  # the registry knows no ranges
-                    while done < size:
-                        data = response.read(min(CHUNK, size - done))
-                        if not data:
-                            break
-                        done += len(data)
-                        yield data
-                    if done == size and response.read(1):
-                        raise ModelError(f"{self._reference}: {digest[:19]} is longer than its manifest says")
-            except (OSError, http.client.HTTPException) as error:
-                if attempt + 1 == _MOST_TRIES:
-                    raise _broken(self._reference.host, error) from error
-            if done == size:
-                return
-        raise UnavailableError(
-            f"{self._reference.host} ended {digest[:19]} after {done} of {size} bytes", retry_after=30
-        )
+        def ask() -> bytes:
+            with self.open(RemoteFile(tag, blob, size), 0) as response:
+                return response.body(SIGNATURE_BYTES, self._stop)
 
-    def _open(self, path: str, headers: dict[str, str]) -> _Exchange:
-        """GET below the repository, with a token where the registry wants one."""
-        host = self._reference.host
-        base = f"{'http' if is_loopback(host) else 'https'}://{host}/v2/{self._reference.repository}/{path}"
-        for _ in range(2):
-            if self._token:
-                headers = {**headers, "Authorization": f"Bearer {self._token}"}
-            exchange = _get(base, headers)
-            if exchange.status != 401 or self._token:
+        if not key.signed(data, patiently(ask, self._stop, self._limits)):
+            raise ModelError(
+                f"{self._reference} is not signed by this device's signing key",
+                hint="models.signing_key is another one, or the model was changed on its way",
+            )
+
+    def _get(self, path: str, headers: dict[str, str]) -> Response:
+        """GET below the repository, with a login where the registry wants one."""
+        for again in (False, True):
+            authorization = self._authorization or self._bearer()
+            sent = {**headers, "Authorization": authorization} if authorization else headers
+            response = self._http.get(self._base + path, self._stop, sent)
+            if response.status != 401 or again:
                 break
-            challenge = exchange.header("WWW-Authenticate")
-            exchange.close()
-            self._token = self._fetch_token(challenge)
-        if exchange.status in (200, 206):
-            return exchange
-        exchange.close()
-        if exchange.status == 404:
-            raise NotFoundError(f"{host} has no {self._reference.repository}:{self._reference.tag}", param="model")
-        if exchange.status in (401, 403):
-            raise RequestError(f"{host} does not give {self._reference} to strangers", param="model")
-        raise UnavailableError(f"{host} answered {exchange.status} for {self._reference}", retry_after=30)
+            challenge = response.header("WWW-Authenticate")
+            response.close()
+            self._log_in(challenge, authorization)
+        if response.status in (200, 206, 416):
+            return response
+        response.close()
+        host = self._reference.host
+        if response.status == 404:
+            raise NotFoundError(f"{host} has no {self._reference.repository} of this version", param="model")
+        if response.status in (401, 403):
+            raise RequestError(
+                f"{host} does not give {self._reference} to {'this account' if self._secret else 'strangers'}",
+                hint=f'set "{host}" = "user:password" or a token under [models.tokens] in the configuration',
+                param="model",
+            )
+        raise UnavailableError(f"{host} answered {response.status} for {self._reference}", retry_after=30)
 
-    def _fetch_token(self, challenge: str) -> str:
-        """An anonymous token, as the specification's token authentication has it."""
-        fields = dict(_CHALLENGE.findall(challenge))
-        realm = fields.get("realm", "")
-        if not challenge.lower().startswith("bearer ") or not realm:
-            raise RequestError(f"{self._reference.host} wants a login, which this version cannot do", param="model")
+    def _bearer(self) -> str:
+        return f"Bearer {self._secret}" if self._secret and ":" not in self._secret else ""
+
+    def _log_in(self, challenge: str, refused: str) -> None:
+        """Take what the challenge offers, unless another thread just did. Leaves a 401 to whoever asks again."""
+        with self._lock:
+            if self._authorization != refused and self._authorization:
+                return
+            kind, fields = challenge.partition(" ")[0].lower(), dict(_CHALLENGE.findall(challenge))
+            account = "Basic " + base64.b64encode(self._secret.encode()).decode() if ":" in self._secret else ""
+            if kind == "bearer" and fields.get("realm"):
+                self._authorization = "Bearer " + self._fetch_token(fields, account)
+            elif kind == "basic" and account:
+                self._authorization = account
+
+    def _fetch_token(self, fields: dict[str, str], account: str) -> str:
+        """As the specification's token authentication has it: anonymous, or for the owner's account."""
         query = {"scope": f"repository:{self._reference.repository}:pull"}
         if "service" in fields:
             query["service"] = fields["service"]
-        with _get(f"{realm}?{urlencode(query)}", {}) as response:
-            data = _read(response, CHUNK)
+        url = f"{fields['realm']}{'&' if '?' in fields['realm'] else '?'}{urlencode(query)}"
+
+        def ask() -> bytes:
+            headers = {"Authorization": account} if account else {}
+            with self._http.get(url, self._stop, headers, led_by=self._base) as response:
+                return response.body(_LARGEST_TOKEN, self._stop) if response.status == 200 else b""
+
+        data = patiently(ask, self._stop, self._limits)
         try:
             body = json.loads(data)
             token = body.get("token") or body.get("access_token")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise UnavailableError(f"{urlsplit(realm).hostname} gave no token", retry_after=30)
+            host = urlsplit(fields["realm"]).hostname
+            if account:
+                raise RequestError(f"{host} does not know this account", hint="see [models.tokens]", param="model")
+            raise UnavailableError(f"{host} gave no token", retry_after=30)
         return token
 
 
-class _Exchange:
-    """A response with the connection that it came over."""
-
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        self._connection, self._response = connection, response
-        self.status = response.status
-
-    def read(self, count: int) -> bytes:
-        return self._response.read(count)
-
-    def header(self, name: str) -> str:
-        return self._response.getheader(name) or ""
-
-    def close(self) -> None:
-        self._response.close()
-        self._connection.close()
-
-    def __enter__(self) -> _Exchange:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether host[:port] is this machine itself, by its literal name: a name service has no say in it."""
-    bare = re.sub(r":\d*$", "", host) if host.startswith("[") or host.count(":") == 1 else host
-    if bare == "localhost":
-        return True
+def _object(data: bytes, what: str) -> dict[str, Any]:
     try:
-        return ipaddress.ip_address(bare.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _get(url: str, headers: dict[str, str]) -> _Exchange:
-    """GET with redirects. Raises UnavailableError when nobody answers, ModelError for a redirect that is not safe."""
-    first = parts = _parts(url)
-    for _ in range(_MOST_HOPS):
-        plain = parts.scheme == "http" and is_loopback(parts.netloc) and is_loopback(first.netloc)
-        if not parts.hostname or parts.username or not (plain or parts.scheme == "https"):
-            raise ModelError(f"{first.netloc} leads to {parts.scheme}://{parts.netloc}, which is not safe")
-        exchange = _exchange(parts.netloc, parts._replace(scheme="", netloc="", fragment="").geturl(), plain, headers)
-        if exchange.status not in (301, 302, 303, 307, 308):
-            return exchange
-        to = exchange.header("Location")
-        exchange.close()
-        before, parts = parts, _parts(to, base=parts)
-        if parts.netloc != before.netloc:
-            headers = {name: value for name, value in headers.items() if name != "Authorization"}
-    raise ModelError(f"{first.netloc} leads in circles")
-
-
-def _parts(url: str, base: SplitResult | None = None) -> SplitResult:
-    try:
-        return urlsplit(url if base is None else urljoin(base.geturl(), url))
-    except ValueError as error:  # brackets that hold no address
-        raise ModelError(f"the registry leads to {url[:80]!r}, which is no address") from error
-
-
-def _exchange(host: str, path: str, plain: bool, headers: dict[str, str]) -> _Exchange:
-    connection: http.client.HTTPConnection
-    try:
-        if plain:
-            connection = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
-        else:
-            connection = http.client.HTTPSConnection(host, timeout=TIMEOUT_S, context=ssl.create_default_context())
-    except (http.client.HTTPException, ValueError) as error:  # a port that is none
-        raise _broken(host, error) from error
-    try:
-        connection.request("GET", path or "/", headers={"User-Agent": "thox-agent", **headers})
-        return _Exchange(connection, connection.getresponse())
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a path that is none
-        connection.close()
-        raise _broken(host, error) from error
-
-
-def _read(response: _Exchange, most: int) -> bytes:
-    data = b""
-    try:
-        while len(data) < most and (more := response.read(most - len(data))):
-            data += more
-    except (OSError, http.client.HTTPException) as error:
-        raise _broken("the registry", error) from error
-    return data
-
-
-def _skip(response: _Exchange, count: int) -> None:
-    while count and (data := response.read(min(CHUNK, count))):
-        count -= len(data)
-
-
-def _broken(host: str, error: Exception) -> UnavailableError:
-    return UnavailableError(
-        f"{host} cannot be reached: {error or type(error).__name__}",
-        retry_after=30,
-        hint="check the registry's name and the device's network",
-    )
+        manifest = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{what}: the manifest is not JSON") from error
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{what}: the manifest is not an object")
+    return manifest

@@ -26,8 +26,9 @@ from urllib.parse import quote, unquote
 from agent.errors import NotFoundError, RequestError
 from agent.models.checkpoint import StoredModel, inspect
 
-# As OpenAI, Hugging Face and the Distribution specification write them: host:port/org/name:tag, ft:base:org::id.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:(?:/|::?)[A-Za-z0-9][A-Za-z0-9._-]*)*")
+# As OpenAI, Hugging Face and the Distribution specification write them: host:port/org/name:tag, ft:base:org::id,
+# name@sha256:digest, hf.co/org/name@revision.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:(?:/|::?|@)[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _LONGEST_NAME = 200  # percent-encoded it must fit into the 255 bytes of a file name
 _NEW = ".partial-"
 _MOST_HOPS = 8  # an alias of an alias, at most so often

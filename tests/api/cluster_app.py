@@ -15,7 +15,7 @@ from agent.api.cluster import make_cluster_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
 from agent.cluster.service import ClusterService
-from agent.config import Config, LimitsConfig
+from agent.config import Config, LimitsConfig, ModelsConfig
 from agent.models.host import ModelHost
 from agent.models.pull import Puller
 from agent.models.store import ModelStore
@@ -43,7 +43,7 @@ class Device:
         self.keys = KeyRing(state_dir)
         self.key = self.keys.create("owner", ["inference", "models", "cluster", "power", "admin"])[1]
         config = Config(state_dir=state_dir, limits=LimitsConfig(cluster_per_minute=0))
-        routes = models_blueprint(self.host, self.store, Puller(self.store, registry))
+        routes = models_blueprint(self.host, self.store, Puller(self.store, ModelsConfig(registry=registry)))
         self.app = make_cluster_app(self.service, self.host, self.keys, RateLimiter(), Telemetry(), config, [routes])
 
     def call(self, method: str, path: str, body: object = None, key: str | None = None) -> TestResponse:

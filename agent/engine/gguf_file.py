@@ -187,8 +187,10 @@ class GgufFile:
 def find_gguf(folder: Path) -> Path | None:
     """The GGUF file of a model's folder, the first part where it was split; None where there is none.
 
-    Raises ModelError where several models lie in one folder.
+    None as well beside safetensors, which are the original. Raises ModelError where several models lie in one folder.
     """
+    if any(folder.glob("*.safetensors")):
+        return None
     found = sorted(path for path in folder.glob("*.gguf") if path.is_file())
     firsts = [path for path in found if (match := _PART.fullmatch(path.name)) is None or int(match[2]) == 1]
     # A projector for images (llama.cpp's mmproj) is no model by itself.

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class Chip(Protocol):
-    """The tag on its I2C bus. Every transfer raises HardwareError, MissingPartError when the tag does not answer."""
+    """The tag on its I2C bus; hal.i2c.I2cChip is one. Transfers raise HardwareError, MissingPartError for silence."""
 
     def receive_byte(self) -> int:
         """One byte, with no register named in the same transfer."""

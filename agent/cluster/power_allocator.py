@@ -163,7 +163,10 @@ class Allocator:
         return Handover(self.term, question.term.birth, self.ledger.exposures(now))
 
     def handover(self, answer: Handover, now: float) -> bool:
-        """Take the earlier allocator's book instead of waiting. Whether it counts: it must answer this very birth."""
+        """Take the earlier allocator's book instead of waiting. Whether it counts: it must answer this very birth.
+
+        A planned move asks while both supplies are plugged in, and is born with the answer: then nobody loses a watt.
+        """
         if self.retired or answer.birth != self.term.birth or not self.is_quiet(now):
             return False
         self.ledger.take_over(answer.exposures, now)
@@ -246,7 +249,7 @@ class Allocator:
         if request.node_id not in self.carried(now):
             return 0.0 if request.loaded else None
         target = max(floor, _whole_mw(self.plan(now)[request.node_id]))
-        if self.is_quiet(now):
+        if self.is_quiet(now) or self._is_gathering(now):
             return max(floor, min(target, request.held_w)) if request.loaded else None
         room = self._room(request.node_id, now)
         if not request.loaded and room < floor:
@@ -257,6 +260,13 @@ class Allocator:
         """What nobody else may be drawing: so one is raised only after the others have surely come down."""
         limits = self.ledger.limits(self.usable_w(now), self.stack.contacts)
         return min(self.ledger.left(limit, now, without=node) for limit in limits if node in limit.nodes)
+
+    def _is_gathering(self, now: float) -> bool:
+        """The first beats after the quiet: who is heard first must not get what the others are about to ask for."""
+        entries = self.ledger.entries.values()
+        return now < self._quiet_until + 2 * self.timing.beat_s and any(
+            one.heard < self._silent_until for one in entries
+        )
 
     def _is_echo(self, request: PowerRequest) -> bool:
         return request.term == self.term and 0 < request.echo <= self._nonce

@@ -58,6 +58,7 @@ class Ledger:
             else:
                 entry = self.entries[node] = self._past.pop(node) if node in self._past else Entry(member)
                 entry.member = member
+                self._left.pop(node, None)
                 entry.loaded = node not in dark or self.granted(entry, now) > 0
 
     def note(self, request: PowerRequest, now: float) -> None:
@@ -142,7 +143,7 @@ class Ledger:
             entry = self.entries[node]
             return not self.counts(entry, now), -PRIORITIES.index(entry.priority), order.index(node)
 
-        gone = {node: self.exposure(node, now) for node in self._left if node not in self.entries}
+        gone = {node: self.exposure(node, now) for node in self._left}
         fits: dict[str, float] = {}
         for node in sorted(order, key=rank):
             least = self.least(self.entries[node], now)
@@ -159,7 +160,7 @@ class Ledger:
             for node, entry in self.entries.items()
             if node in carried or self.counts(entry, now)
         )
-        gone = sum(self.exposure(node, now) for node in self._left if node not in self.entries)
+        gone = sum(self.exposure(node, now) for node in self._left)
         return Budget(max(0.0, usable_w - gone), members, contacts)
 
     def wants(self, contracts: Iterable[Contract], carried: frozenset[str], now: float) -> tuple[Contract, ...]:

@@ -6,7 +6,6 @@ computed alone, since it fills the processor by itself.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from agent.engine.onnx_decoder import (
 from agent.engine.onnx_graph import Array, Session
 from agent.engine.quantise import Quantisation
 from agent.engine.rows import RowTable
-from agent.engine.staged import StagedRunner
+from agent.engine.staged import StagedRunner, open_staged
 from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError, RequestError
@@ -73,6 +72,9 @@ class OnnxStage:
         """``exact``: float32 throughout; else activations meet packed weights in int8. ``threads`` 0: all cores."""
         if spec.head_dim % 8:
             raise ModelError(f"head_dim {spec.head_dim} is no multiple of 8, which onnxruntime's attention asks for")
+        for rope in spec.ropes:
+            if rope is not None and rope.size % 16:
+                raise ModelError(f"{rope.size} rotated dimensions are no multiple of 16, which onnxruntime asks for")
         self._spec = spec
         self._first, self._last = layers.start == 0, layers.stop == spec.layers
         # One position more than a row may hold: where a row that has nothing to compute may always be written.
@@ -199,12 +201,19 @@ def open_onnx(
             param="options.cache_type",
         )
     rows = max(1, min(slots, cache_tokens // context_length))
-    stages: list[Stage] = []
-    for layers in cuts or [range(spec.layers)]:
-        packers = threads or os.cpu_count() or 1
-        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
+
+    def stage(spec: DecoderSpec, layers: range, weights: Weights) -> Stage:
         exact = quantisation == "float"
-        stages.append(
-            OnnxStage(spec, layers, weights, rows=rows, row_tokens=context_length, exact=exact, threads=threads)
-        )
-    return StagedRunner(stages, RowTable(rows, context_length), context_length=context_length, vocab_size=spec.vocab)
+        return OnnxStage(spec, layers, weights, rows=rows, row_tokens=context_length, exact=exact, threads=threads)
+
+    return open_staged(
+        checkpoint,
+        spec,
+        quantisation,
+        stage,
+        RowTable(rows, context_length),
+        cuts=cuts,
+        context_length=context_length,
+        threads=threads,
+        cache=cache,
+    )

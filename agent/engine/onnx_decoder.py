@@ -6,17 +6,15 @@ GroupQueryAttention rotates, appends to the cache and attends; MatMulNBits unpac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from agent.engine.base import Floats
 from agent.engine.decoder import EMBEDDING, FINAL_NORM, HEAD, DecoderSpec, layer_prefix
+from agent.engine.onnx_experts import mixture
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder
+from agent.engine.onnx_parts import Parts
 from agent.engine.onnx_window import local_window_size
 from agent.engine.quantise import Packed
+from agent.engine.rope import Rope
 from agent.engine.weights_packed import Weights
 
 # Inputs of a stage. The first stage has TOKENS, the others HIDDEN; the last has WANTED as well.
@@ -32,8 +30,6 @@ LOGITS = "logits"  # [wanted, vocab] float32, of the last stage
 STATES = "states"  # [rows, length, hidden] float32, of the others
 UPDATED = "updated."  # + the name of a cache input
 
-_BLOCKS = (128, 64, 32, 16)  # inputs to a scale that MatMulNBits knows, of those that serve here
-
 
 class DecoderGraph:
     """The graph of ``layers``, with the embedding if layer 0 is among them, with norm and head if the last one is."""
@@ -41,60 +37,76 @@ class DecoderGraph:
     def __init__(self, spec: DecoderSpec, layers: range, weights: Weights, *, row_tokens: int, exact: bool) -> None:
         self._spec, self._layers, self._weights = spec, layers, weights
         self._row_tokens = row_tokens
-        self._accuracy = 1 if exact else 4  # of MatMulNBits: float32 throughout, or activations in int8 by block
         self._graph = GraphBuilder("stage")
+        self._parts = Parts(self._graph, spec, weights, exact)
+        self._tables: dict[Rope, tuple[str, str]] = {}
+        self._growth = ""  # what scales the queries of each token, where the decoder does so
 
     def build(self) -> GraphBuilder:
-        graph, spec = self._graph, self._spec
+        graph, spec, parts = self._graph, self._spec, self._parts
         if self._layers.start == 0:
-            x = self._embed(graph.input(TOKENS, np.int64, ["rows", "length"]))
+            x = parts.scaled(self._embed(graph.input(TOKENS, np.int64, ["rows", "length"])), spec.embedding_scale)
         else:
             x = graph.input(HIDDEN, np.float32, ["rows", "length", spec.hidden])
-        step = [graph.input(LAST, np.int32, ["rows"]), graph.input(LONGEST, np.int32, []), *self._angles()]
+        step = (graph.input(LAST, np.int32, ["rows"]), graph.input(LONGEST, np.int32, []))
+        if spec.query_growth:
+            self._growth = self._query_growth(x, step[0])
         for layer in self._layers:
             x = self._layer(x, layer, step)
         if self._layers.stop == spec.layers:
             flat = graph.node("Reshape", x, graph.constant(np.array([-1, spec.hidden], np.int64)))
             x = graph.node("Gather", flat, graph.input(WANTED, np.int64, ["wanted"]))
-            head = self._multiply(self._norm(x, FINAL_NORM), [EMBEDDING if spec.tied else HEAD])
-            graph.node("Identity", head, outputs=[graph.output(LOGITS, np.float32, ["wanted", spec.vocab])])
+            logits = parts.multiply(parts.norm(x, FINAL_NORM), [EMBEDDING if spec.tied else HEAD])
+            logits = parts.capped(parts.scaled(logits, spec.logit_scale), spec.logit_cap)
+            graph.node("Identity", logits, outputs=[graph.output(LOGITS, np.float32, ["wanted", spec.vocab])])
         else:
             states = graph.output(STATES, np.float32, ["rows", "length", spec.hidden])
             graph.node("Identity", x, outputs=[states])
         return graph
 
-    def _layer(self, x: str, layer: int, step: Sequence[str]) -> str:
-        graph, spec, at = self._graph, self._spec, layer_prefix(layer)
-        y = self._attention(self._norm(x, f"{at}input_layernorm.weight"), layer, step)
-        x = graph.node("Add", x, self._linear(y, [f"{at}self_attn.o_proj"], spec.output_bias))
-        y = self._norm(x, f"{at}post_attention_layernorm.weight")
-        gate = self._linear(y, [f"{at}mlp.gate_proj"], spec.ffn_bias)
-        gate = graph.node("QuickGelu", gate, domain=CONTRIB, alpha=1.0)  # x * sigmoid(1.0 * x): SiLU
-        y = graph.node("Mul", gate, self._linear(y, [f"{at}mlp.up_proj"], spec.ffn_bias))
-        return graph.node("Add", x, self._linear(y, [f"{at}mlp.down_proj"], spec.ffn_bias))
+    def _layer(self, x: str, layer: int, step: tuple[str, str]) -> str:
+        graph, spec, parts, at = self._graph, self._spec, self._parts, layer_prefix(layer)
+        y = self._attention(parts.norm(x, f"{at}input_layernorm.weight"), layer, step)
+        y = parts.linear(y, [f"{at}self_attn.o_proj"], spec.output_bias)
+        if spec.post_norms:
+            y = parts.norm(y, f"{at}post_attention_layernorm.weight")
+        x = graph.node("Add", x, parts.scaled(y, spec.residual_scale))
+        before = "pre_feedforward_layernorm" if spec.post_norms else "post_attention_layernorm"
+        y = parts.norm(x, f"{at}{before}.weight")
+        experts = spec.mixed(layer)
+        y = parts.feed_forward(y, f"{at}mlp.") if experts is None else mixture(parts, y, experts, f"{at}mlp.")
+        if spec.post_norms:
+            y = parts.norm(y, f"{at}post_feedforward_layernorm.weight")
+        return graph.node("Add", x, parts.scaled(y, spec.residual_scale))
 
-    def _attention(self, x: str, layer: int, step: Sequence[str]) -> str:
+    def _attention(self, x: str, layer: int, step: tuple[str, str]) -> str:
         graph, spec, at = self._graph, self._spec, f"{layer_prefix(layer)}self_attn."
-        qkv = self._linear(x, [f"{at}{name}_proj" for name in "qkv"], spec.qkv_bias)
+        names = ["qkv"] if spec.fused else ["q", "k", "v"]
+        qkv = self._parts.linear(x, [f"{at}{name}_proj" for name in names], spec.qkv_bias)
         q, k, v = qkv, "", ""
-        if spec.qk_norm:
+        if spec.qk_norm or self._growth:
             sizes = graph.constant(np.array([spec.query_size, spec.kv_size, spec.kv_size], np.int64))
             q, k, v = graph.outputs_of("Split", 3, qkv, sizes, axis=-1)
+        if spec.qk_norm:
             q = self._norm_heads(q, f"{at}q_norm.weight", spec.heads)
             k = self._norm_heads(k, f"{at}k_norm.weight", spec.kv_heads)
+        if self._growth:
+            q = graph.node("Mul", q, self._growth)
         shape: list[int | str] = ["rows", spec.kv_heads, self._row_tokens, spec.head_dim]
         caches = [graph.input(f"{name}{layer}", np.float32, shape) for name in (KEYS, VALUES)]
         updated = [graph.output(f"{UPDATED}{name}", np.float32, shape) for name in caches]
-        attended = f"attended.{layer}"
+        rope = spec.ropes[layer]
         return graph.node(
             "GroupQueryAttention",
             *(q, k, v, *caches, *step),
+            *(() if rope is None else self._angles(rope)),
             domain=CONTRIB,
-            outputs=[attended, *updated],
+            outputs=[f"attended.{layer}", *updated],
             num_heads=spec.heads,
             kv_num_heads=spec.kv_heads,
-            scale=spec.head_dim**-0.5,
-            do_rotary=1,
+            scale=spec.attention_scale,
+            softcap=spec.attention_cap,
+            do_rotary=int(rope is not None),
             local_window_size=local_window_size(spec.windows[layer]),
         )
 
@@ -102,16 +114,38 @@ class DecoderGraph:
         graph, size = self._graph, self._spec.head_dim
         heads = graph.node("Reshape", x, graph.constant(np.array([0, 0, count, size], np.int64)))
         flat = graph.constant(np.array([0, 0, count * size], np.int64))
-        return graph.node("Reshape", self._norm(heads, name), flat)
+        return graph.node("Reshape", self._parts.norm(heads, name), flat)
 
-    def _norm(self, x: str, name: str) -> str:
-        """RMS norm over the last dimension (Zhang and Sennrich 2019, arXiv:1910.07467)."""
-        weight = self._graph.constant(self._weights.vector(name))
-        return self._graph.node("SimplifiedLayerNormalization", x, weight, axis=-1, epsilon=self._spec.eps)
+    def _angles(self, rope: Rope) -> tuple[str, str]:
+        """Tables of cosine and sine, [row tokens, rotated size / 2], shared by the layers of like rotation."""
+        if rope not in self._tables:
+            angles = np.arange(self._row_tokens)[:, None] * rope.inverse_frequencies()
+            cos, sin = (
+                self._graph.constant((table * rope.amplitude).astype(np.float32))
+                for table in (np.cos(angles), np.sin(angles))
+            )
+            self._tables[rope] = (cos, sin)
+        return self._tables[rope]
 
-    def _angles(self) -> list[str]:
-        angles = np.arange(self._row_tokens)[:, None] * self._spec.inverse_frequencies()
-        return [self._graph.constant(table.astype(np.float32)) for table in (np.cos(angles), np.sin(angles))]
+    def _query_growth(self, x: str, last: str) -> str:
+        """1 + growth * ln(1 + floor(position / length)), [rows, length, 1]: get_llama_4_attn_scale of transformers.
+
+        It is the same before the rotation as after it.
+        """
+        graph, spec = self._graph, self._spec
+
+        def constant(value: float) -> str:
+            return graph.constant(np.array(value, np.float32))
+
+        length = graph.node("Cast", graph.node("Shape", x, start=1, end=2), to=1)  # FLOAT
+        zero, one = constant(0), constant(1)
+        scalar = graph.node("Squeeze", length)
+        offsets = graph.node("Sub", graph.node("Range", zero, scalar, one), graph.node("Sub", scalar, one))
+        ends = graph.node("Unsqueeze", graph.node("Cast", last, to=1), graph.constant(np.array([1], np.int64)))
+        positions = graph.node("Add", ends, offsets)
+        steps = graph.node("Floor", graph.node("Div", positions, constant(spec.query_growth_length)))
+        grown = graph.node("Mul", graph.node("Log", graph.node("Add", steps, one)), constant(spec.query_growth))
+        return graph.node("Unsqueeze", graph.node("Add", grown, one), graph.constant(np.array([2], np.int64)))
 
     def _embed(self, tokens: str) -> str:
         graph, weight = self._graph, self._weights.matrix(EMBEDDING)
@@ -121,50 +155,3 @@ class DecoderGraph:
         values = graph.node("Cast", graph.node("Gather", graph.constant(weight.values), tokens), to=1)  # FLOAT
         scales = graph.constant(weight.scales.astype(np.float32))
         return graph.node("Mul", values, graph.node("Gather", scales, tokens))
-
-    def _linear(self, x: str, names: Sequence[str], biased: bool) -> str:
-        product = self._multiply(x, [f"{name}.weight" for name in names])
-        if not biased:
-            return product
-        bias = np.concatenate([self._weights.vector(f"{name}.bias") for name in names])
-        return self._graph.node("Add", product, self._graph.constant(bias))
-
-    def _multiply(self, x: str, names: Sequence[str]) -> str:
-        """By matrices of like inputs, their outputs side by side."""
-        graph = self._graph
-        parts = [self._weights.matrix(name) for name in names]
-        packed = [part for part in parts if isinstance(part, Packed)]
-        if not packed:
-            floats: list[Floats] = [part for part in parts if not isinstance(part, Packed)]
-            return graph.node("MatMul", x, graph.constant((np.concatenate(floats) if floats[1:] else floats[0]).T))
-        blocks = [_blocks(part) for part in packed]
-        values, scales = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
-        return graph.node(
-            "MatMulNBits",
-            x,
-            graph.constant(values),
-            graph.constant(scales),
-            domain=CONTRIB,
-            K=packed[0].shape[1],
-            N=len(values),
-            bits=packed[0].format.bits,
-            block_size=values.shape[2] * 8 // packed[0].format.bits,
-            accuracy_level=self._accuracy,
-        )
-
-
-def _blocks(packed: Packed) -> tuple[NDArray[Any], Floats]:
-    """MatMulNBits' layout: values counted from 8 or 128, [outputs, blocks, bytes], scales float32 [outputs, blocks].
-
-    Int8 has one scale for each output, which is repeated for each block; inputs that fill no whole blocks get zeros.
-    """
-    outputs, inputs = packed.shape
-    if packed.format.bits == 4:
-        values = (packed.values ^ 0x88).reshape(outputs, -1, packed.format.group // 2)
-        return values, packed.scales.astype(np.float32)
-    size = next((size for size in _BLOCKS if inputs % size == 0), 32)
-    blocks = -(-inputs // size)
-    values = packed.values.view(np.uint8) ^ 0x80
-    if blocks * size > inputs:
-        values = np.pad(values, ((0, 0), (0, blocks * size - inputs)), constant_values=0x80)
-    return values.reshape(outputs, blocks, size), np.repeat(packed.scales.astype(np.float32), blocks, axis=1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import agent.quiet  # noqa: F401  before openvino, which phones home without it
 
 # isort: split
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from agent.engine.openvino_graph import (
 )
 from agent.engine.pages import PageTable
 from agent.engine.quantise import Quantisation
-from agent.engine.staged import StagedRunner
+from agent.engine.staged import StagedRunner, open_staged
 from agent.engine.weights import Checkpoint
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError
@@ -42,10 +41,6 @@ PAGE_TOKENS = 32  # the CPU plugin's paged attention knows pages of this size al
 
 _VERSION = "2026.4.1"
 _HEAD_SIZES = range(32, 257)
-# Activations become int8 in groups of so many; 0: they stay float32. Beside int4 weights, groups of 128 add no error
-# that shows (llama.cpp's K-quants take 256) and make batches a quarter faster than the plugin's own 32; beside int8
-# weights theirs would be the larger part of it.
-_ACTIVATIONS: Mapping[Quantisation, int] = {"float": 0, "int8": 32, "int4": 128, "int4-g32": 32}
 
 
 def check_runtime(found: str) -> None:
@@ -175,18 +170,43 @@ def open_openvino(
     weights, else u8. Raises ModelError, NoRoomError and EngineError as Weights and OpenVinoStage do.
     """
     pages = -(-cache_tokens // PAGE_TOKENS)
-    stages: list[Stage] = []
-    for layers in cuts or [range(spec.layers)]:
-        packers = threads or os.cpu_count() or 1
-        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
-        activations = _ACTIVATIONS[quantisation]
-        stages.append(
-            OpenVinoStage(
-                spec, layers, weights, pages=pages, activations=activations, threads=threads, cache_type=cache_type
-            )
+
+    def stage(spec: DecoderSpec, layers: range, weights: Weights) -> Stage:
+        return OpenVinoStage(
+            spec,
+            layers,
+            weights,
+            pages=pages,
+            activations=activation_group(weights),
+            threads=threads,
+            cache_type=cache_type,
         )
+
     table = PageTable(pages, PAGE_TOKENS, slots)
-    return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)
+    return open_staged(
+        checkpoint,
+        spec,
+        quantisation,
+        stage,
+        table,
+        cuts=cuts,
+        context_length=context_length,
+        threads=threads,
+        cache=cache,
+    )
+
+
+def activation_group(weights: Weights) -> int:
+    """How many activations share a scale when they become int8 for a product; 0: they stay float32.
+
+    It must divide the groups of the weights, or the plugin keeps float32 and is half as fast. Beside int4 in groups of
+    128, as many add no error that shows (llama.cpp's K-quants take 256) and make batches a quarter faster than the
+    plugin's own 32; beside int8 weights theirs would be the larger part of it.
+    """
+    group = weights.smallest_group
+    if group is None:
+        return 0
+    return 128 if group == 128 else 32
 
 
 def wanted_rows(batch: Batch) -> NDArray[np.int64]:

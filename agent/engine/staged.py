@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from agent.engine.base import Batch, CacheUse, Chunk, Logits, Stage
+from agent.engine.decoder import DecoderSpec
+from agent.engine.quantise import Quantisation
+from agent.engine.weights import Checkpoint
+from agent.engine.weights_packed import Weights
 
 
 class CacheTable(Protocol):
@@ -122,3 +128,29 @@ class StagedRunner:
                 raise ValueError(f"slot {chunk.slot} holds {self._table.length(chunk.slot)} tokens, not {chunk.start}")
             if chunk.start + len(chunk.tokens) > self._table.room(chunk.slot):
                 raise ValueError(f"slot {chunk.slot} has no room for {len(chunk.tokens)} more tokens")
+
+
+def open_staged(
+    checkpoint: Checkpoint,
+    spec: DecoderSpec,
+    quantisation: Quantisation,
+    make: Callable[[DecoderSpec, range, Weights], Stage],
+    table: CacheTable,
+    *,
+    cuts: Sequence[range] | None,
+    context_length: int,
+    threads: int,
+    cache: Path | None,
+) -> StagedRunner:
+    """A runner of a whole model, of the stages that ``make`` makes: one or, where ``cuts`` says so, several.
+
+    ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed weights. Raises what
+    Weights.open and ``make`` do.
+    """
+    spec = spec.within(context_length)
+    stages: list[Stage] = []
+    for layers in cuts or [range(spec.layers)]:
+        packers = threads or os.cpu_count() or 1
+        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
+        stages.append(make(spec, layers, weights))
+    return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)

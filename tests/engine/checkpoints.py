@@ -40,6 +40,21 @@ _LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_PHI = {  # partly rotated: 48 of 64 dimensions
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0 + 0.02 * pair for pair in range(24)],
+    "long_factor": [1.5 + 0.25 * pair for pair in range(24)],
+    "original_max_position_embeddings": 64,
+}
+
 # name -> (transformers' config class, what differs from _SIZES)
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {"rope_parameters": _LLAMA3, "tie_word_embeddings": True}),
@@ -70,6 +85,50 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", {"tie_word_embeddings": True, "num_hidden_layers": 4, "head_dim": 48}),
     "mistral": ("MistralConfig", {"sliding_window": None, "num_attention_heads": 7, "num_key_value_heads": 1}),
     "mistral-window": ("MistralConfig", {"sliding_window": 24, "num_hidden_layers": 2}),
+    "ministral": ("MinistralConfig", {"sliding_window": 24, "num_hidden_layers": 2}),
+    "ministral3": (
+        "Ministral3Config",
+        # Queries grow from position 32 on.
+        {"rope_parameters": {**_YARN, "llama_4_scaling_beta": 0.4, "original_max_position_embeddings": 32}},
+    ),
+    "yarn": ("Qwen2Config", {"rope_parameters": _YARN, "num_hidden_layers": 2, "head_dim": None}),
+    "gemma": ("GemmaConfig", {"num_hidden_layers": 2}),
+    "gemma2": (
+        "Gemma2Config",
+        {"sliding_window": 24, "query_pre_attn_scalar": 48, "attn_logit_softcapping": 2.0},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {"sliding_window": 24, "sliding_window_pattern": 3, "query_pre_attn_scalar": 48},
+    ),
+    "phi3": (
+        "Phi3Config",
+        {
+            "hidden_size": 192,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "head_dim": None,
+            "num_hidden_layers": 2,
+            "rope_parameters": _PHI,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "phi3-window": ("Phi3Config", {"hidden_size": 192, "sliding_window": 24, "num_hidden_layers": 2}),
+    "smollm3": (
+        "SmolLM3Config",
+        {"no_rope_layer_interval": 2, "num_hidden_layers": 2, "head_dim": 64},
+    ),
+    "granite": (
+        "GraniteConfig",
+        {
+            "num_hidden_layers": 2,
+            "head_dim": 64,
+            "attention_multiplier": 0.11,
+            "embedding_multiplier": 3.0,
+            "residual_multiplier": 0.6,
+            "logits_scaling": 4.0,
+        },
+    ),
 }
 
 
@@ -81,12 +140,19 @@ class RandomCheckpoint:
     folder: Path
     model: Any
 
-    def logits(self, tokens: list[int]) -> Floats:
-        """The oracle's logits after each of the tokens, [tokens, vocab]."""
+    def logits(self, tokens: list[int], *, context: int = CONTEXT) -> Floats:
+        """The oracle's logits after each of the tokens, [tokens, vocab].
+
+        ``context``: transformers chooses between longrope's two rotations by the length of the text, where the engine
+        goes by that of the context. What follows a token does not change its logits, so a longer text is computed.
+        """
         import torch
 
+        rope = getattr(self.model.config, "rope_parameters", None) or {}
+        original = rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else 0
+        filled = tokens + [3] * (original + 1 - len(tokens) if context > original else 0)
         with torch.no_grad():
-            rows: torch.Tensor = self.model(torch.tensor([tokens])).logits[0]
+            rows: torch.Tensor = self.model(torch.tensor([filled])).logits[0, : len(tokens)]
         return rows.float().numpy()
 
     def greedy(self, prompt: list[int], count: int) -> list[int]:
@@ -112,7 +178,7 @@ def save_random(name: str, folder: Path, *, dtype: str = "bfloat16", shards: str
         for key, weight in model.named_parameters():
             # Larger than the usual 0.02, so that logits spread and attention is not flat; norms and biases not trivial.
             if key.endswith("norm.weight"):
-                weight.uniform_(0.5, 1.5)
+                weight.uniform_(0.5, 1.5).sub_(float("Gemma" in config_class))  # Gemma adds 1
             elif weight.ndim == 1:
                 weight.normal_(0.0, 0.3)
             else:

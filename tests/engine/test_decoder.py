@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import FAMILIES, random_checkpoint
+from checkpoints import CONTEXT, FAMILIES, random_checkpoint
 
 from agent.engine.decoder import EMBEDDING, FINAL_NORM, HEAD, DecoderSpec
+from agent.engine.rope import Rope
 from agent.errors import ModelError
 
 LLAMA: dict[str, Any] = {
@@ -35,8 +36,16 @@ def test_spec_and_frequencies_are_those_of_transformers(name: str) -> None:
         config.num_attention_heads,
         config.num_key_value_heads,
     )
-    expected = checkpoint.model.model.rotary_emb.inv_freq.numpy()
-    np.testing.assert_allclose(spec.inverse_frequencies(), expected, rtol=1e-6)
+    rotary = checkpoint.model.model.rotary_emb
+    expected = {
+        value.numpy().tobytes(): value.numpy() for key, value in rotary.named_buffers() if "original" not in key
+    }
+    ropes = {rope for rope in spec.ropes if rope is not None}
+    assert len(ropes) == len(expected)
+    for rope in ropes:
+        either = (rope, rope.within(CONTEXT))  # longrope's buffer holds what the model was last asked for
+        near = (np.abs(value / one.inverse_frequencies() - 1).max() for value in expected.values() for one in either)
+        assert min(near) < 2e-6
     shapes = {key: tuple(value.shape) for key, value in checkpoint.model.state_dict().items()}
     spec.check(shapes)
     assert set(shapes) - {HEAD} == set(spec.tensors(range(spec.layers))) - {HEAD}
@@ -51,10 +60,10 @@ def test_a_config_of_transformers_4_reads_as_well() -> None:
         "original_max_position_embeddings": 8192,
     }
     spec = DecoderSpec.from_config({**LLAMA, "rope_theta": 500000.0, "rope_scaling": scaling})
-    assert (spec.rope.theta, spec.rope.kind, spec.rope.original_length) == (500000.0, "llama3", 8192)
-    assert DecoderSpec.from_config({**LLAMA, "rope_scaling": None}).rope.theta == 10000.0
+    assert spec.ropes == (Rope(16, 500000.0, "llama3", 8.0, 1.0, 4.0, 8192),) * 2
+    assert DecoderSpec.from_config({**LLAMA, "rope_scaling": None}).ropes == (Rope(16, 10000.0),) * 2
     old = DecoderSpec.from_config({**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0}})
-    assert (old.rope.kind, old.rope.factor) == ("linear", 2.0)
+    assert old.ropes == (Rope(16, 10000.0, "linear", 2.0),) * 2
 
 
 def test_windows_follow_the_rules_of_their_family() -> None:
@@ -84,10 +93,11 @@ def test_a_stage_reads_its_own_tensors_alone() -> None:
         ({"architectures": None}, "names no architecture"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"quantization_config": {"quant_method": "awq"}}, "compressed already"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "spiral", "factor": 4.0}}, "spiral"),
         ({"rope_scaling": {"rope_type": "linear"}}, "lacks factor"),
         ({"rope_scaling": "linear"}, "not an object"),
-        ({"partial_rotary_factor": 0.5}, "whole heads"),
+        ({"partial_rotary_factor": 0.2}, "no pairs"),
+        ({"partial_rotary_factor": 2.0}, "no pairs"),
         ({"num_hidden_layers": None}, "lacks num_hidden_layers"),
         ({"num_hidden_layers": 10**9}, "whole number"),
         ({"hidden_size": "64"}, "whole number"),

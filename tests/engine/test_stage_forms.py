@@ -19,8 +19,11 @@ from stage_forms import FORMS, open_form, read_spec
 from agent.engine.base import Chunk, Floats
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner
+from agent.errors import ModelError
 
-form_and_family = pytest.mark.parametrize(("form", "family"), [(form, name) for form in FORMS for name in FAMILIES])
+REFUSED = {("openvino", "gemma2")}
+SERVED = [(form, name) for form in FORMS for name in FAMILIES if (form, name) not in REFUSED]
+form_and_family = pytest.mark.parametrize(("form", "family"), SERVED)
 
 
 def append(
@@ -59,8 +62,11 @@ def test_logits_of_prompt_chunks_and_single_tokens_equal_those_of_transformers(f
     runner.close()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral-window"])
+def some(*families: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("form", "family"), [pair for pair in SERVED if pair[1] in families])
+
+
+@some("llama", "qwen2", "qwen3", "mistral-window", "ministral3", "gemma2", "gemma3", "phi3")
 def test_one_step_may_decode_some_slots_and_read_the_prompts_of_others(form: str, family: str) -> None:
     checkpoint = random_checkpoint(family)
     runner = open_form(form, checkpoint.folder, slots=8)
@@ -86,11 +92,10 @@ def test_one_step_may_decode_some_slots_and_read_the_prompts_of_others(form: str
     runner.close()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("cuts", [(1,), (1, 2)], ids=["two stages", "three stages"])
-def test_a_model_cut_in_stages_gives_the_tokens_of_the_whole(form: str, cuts: tuple[int, ...]) -> None:
-    checkpoint = random_checkpoint("llama")
-    ends = [0, *cuts, read_spec(checkpoint.folder).layers]
+@form_and_family
+def test_a_model_cut_in_stages_gives_the_tokens_of_the_whole(form: str, family: str) -> None:
+    checkpoint = random_checkpoint(family)
+    ends = list(range(read_spec(checkpoint.folder).layers + 1))  # a stage for each layer
     ranges = [range(start, stop) for start, stop in itertools.pairwise(ends)]
     runner = open_form(form, checkpoint.folder, cuts=ranges)
     prompt = prompt_tokens(20, seed=2)
@@ -125,8 +130,7 @@ def test_a_beginning_that_the_cache_holds_is_not_computed_again_and_changes_noth
 ARITHMETIC = 8e-2
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("family", ["llama", "llama-biased", "qwen2", "qwen3"])
+@some("llama", "llama-biased", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "granite")
 @pytest.mark.parametrize("quantisation", ["int8", "int4", "int4-g32"])
 def test_packed_weights_compute_what_they_stand_for(form: str, family: str, quantisation: Quantisation) -> None:
     checkpoint = random_checkpoint(family)
@@ -136,6 +140,26 @@ def test_packed_weights_compute_what_they_stand_for(form: str, family: str, quan
     parts = [append(runner, 0, 0, tokens[:32], "all")]
     parts += [append(runner, 0, at, tokens[at : at + 1]) for at in range(32, 40)]
     assert_close(np.concatenate(parts), packed_oracle(checkpoint.folder, quantisation).logits(tokens), ARITHMETIC)
+    runner.close()
+
+
+@pytest.mark.parametrize(("form", "family"), REFUSED & {(form, name) for form in FORMS for name in FAMILIES})
+def test_a_family_that_a_form_cannot_compute_is_refused_with_what_to_do(form: str, family: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        open_form(form, random_checkpoint(family).folder)
+    assert caught.value.hint is not None and "onnxruntime" in caught.value.hint
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_longrope_is_settled_for_the_context_that_is_opened(form: str) -> None:
+    """Beyond the original 64 tokens: the long divisors, as above. Within them: the short ones."""
+    checkpoint = random_checkpoint("phi3")
+    tokens = prompt_tokens(60, seed=12)
+    runner = open_form(form, checkpoint.folder, context_length=64)
+    opened(runner, 0, tokens)
+    short = checkpoint.logits(tokens, context=64)
+    assert_close(append(runner, 0, 0, tokens, "all"), short)
+    assert np.abs(short - checkpoint.logits(tokens)).max() > 1
     runner.close()
 
 

@@ -1,0 +1,118 @@
+"""What the OpenVINO graph of a decoder is put together from: matrices in few bits, norms, feed-forward."""
+
+from __future__ import annotations
+
+import agent.quiet  # noqa: F401  before openvino, which phones home without it
+
+# isort: split
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import op
+from openvino import opset13 as ops
+
+from agent.engine.base import Floats
+from agent.engine.decoder import DecoderSpec
+from agent.engine.quantise import Packed
+from agent.engine.weights_packed import Weights
+
+
+@dataclass
+class Graph:
+    """What all parts of a graph need: the sizes, the weights, and the parameters made so far."""
+
+    spec: DecoderSpec
+    weights: Weights
+    parameters: list[Any] = field(default_factory=list)
+
+    def parameter(self, name: str, shape: Sequence[int], kind: ov.Type) -> Any:  # noqa: ANN401  openvino's Node
+        node = ops.parameter(shape, kind)
+        node.set_friendly_name(name)
+        node.output(0).get_tensor().set_names({name})
+        self.parameters.append(node)
+        return node
+
+    def matrix(self, name: str) -> Any:  # noqa: ANN401
+        """A matrix, [outputs, inputs] float32, unpacked by the graph where it is packed."""
+        weight = self.weights.matrix(name)
+        if not isinstance(weight, Packed):
+            return ops.constant(weight)  # copied: nobody else keeps it
+        outputs, inputs = weight.shape
+        if weight.format.bits == 8:
+            values = shared_constant(weight.values, ov.Type.i8, (outputs, inputs))
+            scales = shared_constant(weight.scales, ov.Type.f16, (outputs, 1))
+            unpacked = ops.multiply(ops.convert(values, ov.Type.f16), scales)
+        else:
+            groups = inputs // weight.format.group
+            values = shared_constant(weight.values, ov.Type.i4, (outputs, groups, weight.format.group))
+            scales = shared_constant(weight.scales, ov.Type.f16, (outputs, groups, 1))
+            grouped = ops.multiply(ops.convert(values, ov.Type.f16), scales)
+            unpacked = ops.reshape(grouped, ints([outputs, inputs]), False)
+        return ops.convert(unpacked, ov.Type.f32)
+
+    def linear(self, inputs: Any, name: str, biased: bool) -> Any:  # noqa: ANN401
+        product = ops.matmul(inputs, self.matrix(f"{name}.weight"), False, True)
+        return ops.add(product, self.row(f"{name}.bias", 3)) if biased else product
+
+    def row(self, name: str, rank: int) -> Any:  # noqa: ANN401
+        """A vector that spreads over all but the last of ``rank`` dimensions."""
+        return _spread(self.weights.vector(name), rank)
+
+    def feed_forward(self, inputs: Any, prefix: str) -> Any:  # noqa: ANN401
+        """The gated feed-forward of [tokens, 1, hidden]; ``prefix``: what the names of its matrices start with."""
+        spec = self.spec
+        if spec.fused:
+            together = self.linear(inputs, f"{prefix}gate_up_proj", spec.ffn_bias)
+            gate, up = ops.split(together, ints(2), 2).outputs()
+        else:
+            gate = self.linear(inputs, f"{prefix}gate_proj", spec.ffn_bias)
+            up = self.linear(inputs, f"{prefix}up_proj", spec.ffn_bias)
+        return self.linear(ops.multiply(self.activated(gate), up), f"{prefix}down_proj", spec.ffn_bias)
+
+    def activated(self, gate: Any) -> Any:  # noqa: ANN401
+        return ops.swish(gate) if self.spec.activation == "silu" else ops.gelu(gate, "tanh")
+
+    def norm(self, inputs: Any, name: str, rank: int = 3) -> Any:  # noqa: ANN401
+        """RMS norm over the last dimension (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+        square = ops.reduce_mean(ops.power(inputs, floats(2.0)), ints([-1]), True)
+        scale = ops.divide(floats(1.0), ops.sqrt(ops.add(square, floats(self.spec.eps))))
+        weight = self.weights.vector(name) + np.float32(self.spec.norm_offset)
+        return ops.multiply(_spread(weight, rank), ops.multiply(inputs, scale))
+
+
+def shared_constant(array: Any, kind: ov.Type, shape: Sequence[int]) -> Any:  # noqa: ANN401
+    """A constant that reads the array in place; its owner keeps it alive."""
+    return op.Constant(ov.Tensor(array, ov.Shape(list(shape)), kind), shared_memory=True)
+
+
+def flat(node: Any, size: int) -> Any:  # noqa: ANN401
+    return ops.reshape(node, ints([-1, size]), False)
+
+
+def ints(values: int | Sequence[int]) -> Any:  # noqa: ANN401
+    return ops.constant(np.asarray(values, np.int64))
+
+
+def int32(value: int) -> Any:  # noqa: ANN401
+    return ops.constant(np.asarray(value, np.int32))
+
+
+def floats(value: float) -> Any:  # noqa: ANN401
+    return ops.constant(np.asarray(value, np.float32))
+
+
+def scaled(node: Any, factor: float) -> Any:  # noqa: ANN401
+    """The node itself where there is nothing to scale."""
+    return node if factor == 1.0 else ops.multiply(node, floats(factor))
+
+
+def capped(node: Any, cap: float) -> Any:  # noqa: ANN401
+    """cap * tanh(x / cap); the node itself where there is no cap."""
+    return scaled(ops.tanh(scaled(node, 1 / cap)), cap) if cap else node
+
+
+def _spread(vector: Floats, rank: int) -> Any:  # noqa: ANN401
+    return ops.constant(vector.reshape((1,) * (rank - 1) + (-1,)))

@@ -17,7 +17,7 @@ from hal.world_host import WorldHost
 def open_hardware(
     mode: str = "auto",
     root: Path = Path("/"),
-    load: Callable[[], float] = lambda: 0.0,
+    load: Callable[[], float] | None = None,
     world: Path | None = None,
     module: str = "",
     serve_at: Path | None = None,
@@ -27,8 +27,8 @@ def open_hardware(
 
     ``world``: the socket of a World that is served elsewhere; this is its module ``module`` then, whatever the mode.
     Otherwise a simulated device is alone in a World of its own, an Orin NX 16 GB on a 65 W supply, and ``serve_at`` is
-    the socket where hands can reach that. ``load``, 0 to 1, is how busy the device is. ``wiring``: names of BoardWiring
-    where this carrier differs from the board table.
+    the socket where hands can reach that. ``load``, 0 to 1: how busy the device is, where the caller keeps it busy.
+    ``wiring``: names of BoardWiring where this carrier differs from the board table.
 
     Raises HardwareError on a recognised board, for which this version has no drivers: a real device must never show
     made-up watts without its owner asking for them.

@@ -246,7 +246,7 @@ class SimDevice:
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
-        load: Callable[[], float] = lambda: 0.0,
+        load: Callable[[], float] | None = None,
         machine: BoardFacts = ORIN_NX_16,
     ) -> None:
         self.world, self.name = World(clock), MODULE

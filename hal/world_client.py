@@ -22,8 +22,11 @@ ANSWER_S = 5.0
 class WorldClient:
     """One connection, for any number of threads; a thread of its own reads it. As a module it is a Port."""
 
-    def __init__(self, path: Path, module: str | None = None, load: Callable[[], float] = lambda: 0.0) -> None:
-        """Without ``module`` it has hands alone. Raises HardwareError when there is no World, or no such module."""
+    def __init__(self, path: Path, module: str | None = None, load: Callable[[], float] | None = None) -> None:
+        """Without ``module`` it has hands alone. ``load``: what the module does, where this is its agent.
+
+        Raises HardwareError when there is no World, or no such module.
+        """
         self._path, self._load = path, load
         self._numbers = count(1)
         self._answered = threading.Condition()
@@ -47,7 +50,7 @@ class WorldClient:
         except OSError as error:
             self._end.close()
             raise HardwareError(f"the World at {path} does not answer") from error
-        except BaseException:
+        except HardwareError:
             self._end.close()
             raise
         self._thread = threading.Thread(target=self._read, name="world-client", daemon=True)
@@ -58,7 +61,8 @@ class WorldClient:
         return self._call(name, arguments)
 
     def look(self) -> View:
-        return View.from_json(self._call("look", {"load": min(1.0, max(0.0, self._load()))}))
+        said = {} if self._load is None else {"load": min(1.0, max(0.0, self._load()))}
+        return View.from_json(self._call("look", said))
 
     def tell(self, order: str, value: object) -> None:
         self._call("tell", {"order": order, "value": value})

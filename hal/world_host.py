@@ -201,10 +201,10 @@ class _Client:
         if call == "tell":
             self._world.tell(self._module, str(given.get("order")), given.get("value"))
             return None
-        load = given.get("load", 0.0)
-        if not isinstance(load, (int, float)) or not 0 <= load <= 1:
+        load = given.get("load")
+        if load is not None and (not isinstance(load, (int, float)) or not 0 <= load <= 1):
             raise HardwareError(f"a load of {load!r} is impossible", "from 0 to 1")
-        return self._world.look(self._module, float(load)).to_json()
+        return self._world.look(self._module, load).to_json()
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -67,7 +67,7 @@ def connect(path: Path, timeout: float) -> socket.socket:
     try:
         end.settimeout(timeout)
         at_path(path, end.connect)
-    except BaseException:
+    except OSError:
         end.close()
         raise
     return end

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from agent.cluster.contracts import PowerContracts, available
+from agent.cluster.parts import stack_parts
 from agent.cluster.state import Cluster, Node
 from agent.models.host import ModelHost, available_bytes
 from agent.models.lease import HostedModel
@@ -176,6 +177,7 @@ class ClusterService:
             "power_meter": _checked(power.total),
             "power_supply": "no answer" if power.external is None else _checked(power.supply),
             "power_cap": self.contracts.fault or ("no answer" if power.cap_w is None else "ok"),
+            **{each.part.replace("-", "_"): each.detail or each.state for each in stack_parts(self._hardware)},
             "models": f"{', '.join(broken)} could not be loaded" if broken else "ok",
         }
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agent.config import Config
-from agent.engine.base import Engine, Meter, Runner
+from agent.engine.base import CacheType, Engine, Meter, Report, Runner
 from agent.engine.batched import BatchedEngine
 from agent.engine.chat import ChatTemplate
 from agent.engine.decoder import DecoderSpec
@@ -24,7 +24,8 @@ from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
 from agent.models.checkpoint import StoredModel
-from agent.models.options import CONTEXTS_HELD, LONGEST_DEFAULT, LoadOptions, choose_quantisation, needed_bytes
+from agent.models.memory import CONTEXTS_HELD, LONGEST_DEFAULT, Memory, Settings, estimate
+from agent.models.options import LoadOptions, choose_cache_type, choose_quantisation
 
 
 class Loader:
@@ -42,29 +43,41 @@ class Loader:
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def __call__(self, model: StoredModel, options: LoadOptions) -> Engine:
-        """The model, ready to answer. Takes seconds to minutes; raises ModelError, NoRoomError or EngineError."""
-        return self._embedding(model) if model.kind == "embedding" else self._text(model, options)
+    def __call__(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
+        """The model, ready to answer. Takes seconds to minutes; ``report`` hears how far it is.
 
-    def needed(self, model: StoredModel, options: LoadOptions) -> int:
-        """An estimate of the bytes of memory that opening the model will take."""
+        Raises ModelError, NoRoomError or EngineError, and RequestError for an option that this device cannot have.
+        """
+        report("reading", 0.0)
+        return self._embedding(model, report) if model.kind == "embedding" else self._text(model, options, report)
+
+    def needed(self, model: StoredModel, options: LoadOptions) -> Memory:
+        """An estimate of the memory that the model will take."""
         engine = self._config.engine
-        filled = LoadOptions(
-            context_length=options.context_length or engine.context_length or None,
-            quantisation=options.quantisation or engine.quantisation,
+        settings = Settings(
+            form="openvino" if _on_x86() else "onnx",
+            threads=engine.threads or physical_cores(),
+            slots=engine.slots,
+            context_length=engine.context_length,
+            cache_tokens=engine.cache_tokens,
+            prefill_tokens=engine.prefill_tokens,
+            quantisation=engine.quantisation,
+            cache_type=engine.cache_type,
         )
-        return needed_bytes(model, filled, engine.cache_tokens)
+        return estimate(model, options, settings)
 
-    def _text(self, model: StoredModel, options: LoadOptions) -> Engine:
+    def _text(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
         spec = DecoderSpec.from_config(json.loads((model.path / "config.json").read_text()))
         wanted = options.context_length or engine.context_length or LONGEST_DEFAULT
         context_length = min(wanted, spec.context_length)
         quantisation = choose_quantisation(options.quantisation or engine.quantisation, model.parameters)
+        wanted_cache = options.cache_type or engine.cache_type
         slots = options.slots or engine.slots
         tokenizer = Tokenizer.load(model.path, spec.vocab)
         template = ChatTemplate.load(model.path, tokenizer)
+        report("quantising", 0.0)
         runner = _open_runner(
             checkpoint,
             spec,
@@ -74,6 +87,7 @@ class Loader:
             cache_tokens=engine.cache_tokens or CONTEXTS_HELD * context_length,
             threads=engine.threads or physical_cores(),
             cache=self._cache / _folder(model),
+            cache_type=choose_cache_type(wanted_cache, quantisation) if wanted_cache != "auto" else None,
         )
         return BatchedEngine(
             model.name,
@@ -88,11 +102,12 @@ class Loader:
             defaults=SamplingDefaults.load(model.path),
         )
 
-    def _embedding(self, model: StoredModel) -> Engine:
+    def _embedding(self, model: StoredModel, report: Report) -> Engine:
         checkpoint = Checkpoint.open(model.path)
         spec = EncoderSpec.from_folder(model.path)
         weights = EncoderWeights.read(spec, checkpoint)
         threads = self._config.engine.threads or physical_cores()
+        report("compiling", 0.0)
         form = _encoder_form(spec, weights, threads)
         tokenizer = Tokenizer.load(model.path, spec.vocab_size)
         mark = fingerprint(checkpoint.digest, "float")
@@ -135,6 +150,7 @@ def _open_runner(
     cache_tokens: int,
     threads: int,
     cache: Path,
+    cache_type: CacheType | None,
 ) -> Runner:
     if _on_x86():
         from agent.engine.openvino import open_openvino as open_form
@@ -149,6 +165,7 @@ def _open_runner(
         cache_tokens=cache_tokens,
         threads=threads,
         cache=cache,
+        cache_type=cache_type,
     )
 
 

@@ -17,6 +17,7 @@ from agent.engine.base import EngineStatus
 from agent.identity import device_id
 from agent.loader import Loader
 from agent.models.host import ModelHost
+from agent.models.options import FOR_EVER
 from agent.models.pull import Puller
 from agent.models.store import ModelStore, builtin_models
 from agent.ratelimit import RateLimiter
@@ -37,7 +38,13 @@ class Node:
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
         loader = Loader(config, telemetry)
         loader.sweep(store.models())
-        self._host = ModelHost(store, loader, needed=loader.needed)
+        self._host = ModelHost(
+            store,
+            loader,
+            needed=loader.needed,
+            keep_alive_s=config.models.keep_alive_s or FOR_EVER,
+            auto_unload=config.models.auto_unload,
+        )
         telemetry.watch(self._statuses)
         address = config.server.address(config.server.cluster_port)
         self._hardware = hardware = open_hardware(

@@ -56,7 +56,7 @@ COPY_FIELDS: tuple[Field[object], ...] = (SOURCE, DESTINATION)
 
 _TEXT: Json = {"type": "string"}
 _WHOLE: Json = {"type": "integer", "minimum": 0}
-_STATE: Json = {"enum": ["absent", "loading", "loaded", "failed", "broken"]}
+_STATE: Json = {"enum": ["available", "loading", "loaded", "failed", "broken"]}
 
 
 def _answer(required: Json, further: Json | None = None) -> Json:

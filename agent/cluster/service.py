@@ -16,8 +16,9 @@ from typing import TypeVar
 from agent.cluster.contracts import PowerContracts, available
 from agent.cluster.parts import stack_parts
 from agent.cluster.state import Cluster, Node
-from agent.models.host import ModelHost, available_bytes
+from agent.models.host import ModelHost
 from agent.models.lease import HostedModel
+from agent.models.memory import available_bytes
 from agent.models.store import ModelStore
 from hal.base import BoardFacts, Face, Hardware, HardwareError, Reading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 CacheType = Literal["f32", "f16", "u8"]  # how a key-value cache keeps its numbers
+LoadStage = Literal["reading", "quantising", "compiling"]
+Report = Callable[[LoadStage, float], None]  # how far a load is: what it does, and the share of that, 0 to 1
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Logits = Floats  # [rows, vocab_size]

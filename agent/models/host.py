@@ -1,65 +1,71 @@
 """Which models are in memory: loads and frees them, lends them out, and swaps one without dropping its answers.
 
-One thread loads, one model after the other; no lock is held meanwhile. A model is absent, loading, loaded or failed::
+One thread loads, one model after the other, and frees those that nobody used for long; no lock is held meanwhile. A
+model is available (on disk), loading, loaded or failed::
 
-    absent --load, or a request for it--> loading --> loaded --unload--> absent
-                                             |
-                                             +--> failed --load--> loading
+    available --load, or a request for it--> loading --> loaded --unload, keep-alive, room for another--> available
+                                                |
+                                                +--> failed --load--> loading
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 
-from agent.engine.base import Engine
-from agent.errors import (
-    EngineError,
-    ModelError,
-    NoRoomError,
-    NotFoundError,
-    ThoxError,
-    UnavailableError,
-)
+from agent.engine.base import Engine, Report
+from agent.errors import EngineError, ModelError, NoRoomError, NotFoundError, ThoxError, UnavailableError
 from agent.models.checkpoint import StoredModel
 from agent.models.lease import HostedModel, Job, Lease, Loaded, again, loading_error
-from agent.models.options import LoadOptions, needed_bytes
+from agent.models.memory import Estimate, anonymous_bytes, available_bytes, estimate
+from agent.models.options import FOR_EVER, LoadOptions
+from agent.models.shelf import Shelf
 from agent.models.store import ModelStore
 
 log = logging.getLogger(__name__)
+
+OpenEngine = Callable[[StoredModel, LoadOptions, Report], Engine]
+
+# What a load takes that nobody has seen yet: packing is what takes the time.
+_LEAST_LOAD_S, _PARAMETERS_PER_S = 1.0, 80e6
 
 
 class ModelHost:
     """The loaded models of one node. Thread-safe.
 
     ``open_engine`` turns a stored model into an engine; it may take long and may raise ThoxError. ``needed`` estimates
-    the bytes that will take, ``available`` gives those that are free. ``quick_s`` is how long a request waits for a
-    model that is being loaded.
+    the memory that will take, ``available`` gives the bytes that are free and ``held`` those that this process has.
+    ``quick_s`` is how long a request waits for a model that is being loaded, ``keep_alive_s`` how long a model stays
+    after its last answer. ``auto_unload``: models that nobody uses make room for one that is asked for.
     """
 
     def __init__(
         self,
         store: ModelStore,
-        open_engine: Callable[[StoredModel, LoadOptions], Engine],
+        open_engine: OpenEngine,
         *,
-        needed: Callable[[StoredModel, LoadOptions], int] = needed_bytes,
-        available: Callable[[], int] | None = None,
+        needed: Estimate = estimate,
+        available: Callable[[], int] = available_bytes,
+        held: Callable[[], int] = anonymous_bytes,
         quick_s: float = 2.0,
+        keep_alive_s: float = FOR_EVER,
+        auto_unload: bool = False,
     ) -> None:
         self._store, self._open_engine = store, open_engine
-        self._needed, self._available = needed, available or available_bytes
-        self._quick_s = quick_s
+        self._needed, self._available, self._held = needed, available, held
+        self._held_empty = held()
+        self._quick_s, self._keep_alive_s, self._auto_unload = quick_s, keep_alive_s, auto_unload
         self._changed = threading.Condition()  # guards everything below
-        self._loaded: dict[str, Loaded] = {}
+        self._shelf = Shelf()
         self._jobs: dict[str, Job] = {}  # the newest load of each model that is not done yet
+        self._line: deque[Job] = deque()  # loads that the thread has not taken up
         self._failed: dict[str, tuple[str, ThoxError]] = {}  # with the digest of the files that failed
+        self._took: dict[tuple[str, LoadOptions], float] = {}  # how long a load of these files took last
         self._closed = False
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="model-loader", daemon=True)
         self._thread.start()
 
@@ -72,7 +78,10 @@ class ModelHost:
         ModelLoadingError when ``wait_s`` are over.
         """
         model = self._store.find(name)
-        job = self._begin(model, self._fitting(model, options or LoadOptions()))
+        options = options or LoadOptions()
+        job = self._begin(model, self._fitting(model, options))
+        if options.keep_alive_s is not None:
+            self._keep(model.name, options.keep_alive_s)
         if job is not None and wait_s is not None:
             if not job.done.wait(wait_s):
                 raise loading_error(job)
@@ -120,7 +129,7 @@ class ModelHost:
             except ThoxError:
                 return None
         with self._changed:
-            name = name or self._active()
+            name = name or self._shelf.active()
             return self._lend(name, use=False) if name is not None else None
 
     def unload(self, name: str, wait_s: float = 30.0, cancel: bool = False) -> HostedModel:
@@ -132,7 +141,7 @@ class ModelHost:
         try:
             name = self._store.find(name).name
         except NotFoundError:
-            if name not in self._loaded:  # deleted from disk, still in memory
+            if name not in self._shelf:  # deleted from disk, still in memory
                 raise
         deadline = time.monotonic() + wait_s
         with self._changed:
@@ -140,36 +149,33 @@ class ModelHost:
             if job is not None:
                 job.unwanted = True
             self._failed.pop(name, None)
-            loaded = self._loaded.pop(name, None)  # from here on nobody can borrow it
+            loaded = self._shelf.take(name)
             if loaded is not None and not cancel:
-                while loaded.leases and name not in self._loaded and (left := deadline - time.monotonic()) > 0:
+                while loaded.leases and name not in self._shelf and (left := deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
-                if loaded.leases and name in self._loaded:  # loaded anew meanwhile: the last answer closes the old one
+                if loaded.leases and name in self._shelf:  # loaded anew meanwhile: the last answer closes the old one
                     loaded.retired, loaded = True, None
                 elif loaded.leases and not self._closed:
-                    self._loaded[name] = loaded
+                    self._shelf.put(loaded)
                     raise UnavailableError(
                         f"{name} is still answering {loaded.leases} requests",
                         retry_after=10,
                         hint='ask again later, or with "cancel": true to end them',
                     )
         if loaded is not None:
-            loaded.engine.close()
-            log.info("model %s unloaded", name)
+            self._close(loaded)
         return self.state(name)
 
     def discard(self, name: str) -> None:
         """Forget a model that was deleted: its memory is free when its last answer has ended."""
         with self._changed:
-            job, loaded = self._jobs.pop(name, None), self._loaded.pop(name, None)
+            job = self._jobs.pop(name, None)
             if job is not None:
                 job.unwanted = True
             self._failed.pop(name, None)
-            idle = loaded is not None and loaded.leases == 0
-            if loaded is not None:
-                loaded.retired = True
-        if loaded is not None and idle:
-            loaded.engine.close()
+            idle = self._shelf.discard(name)
+        if idle is not None:
+            self._close(idle)
 
     # --- what is there
 
@@ -177,63 +183,81 @@ class ModelHost:
     def active(self) -> str | None:
         """The text model that was used last; None when none is loaded."""
         with self._changed:
-            return self._active()
+            return self._shelf.active()
 
     def state(self, name: str) -> HostedModel:
         """How a model stands. ``name`` is its own, not an alias."""
         with self._changed:
-            loaded, job, failed = self._loaded.get(name), self._jobs.get(name), self._failed.get(name)
-            leases = loaded.leases if loaded else 0
+            loaded, job, failed = self._shelf.get(name), self._jobs.get(name), self._failed.get(name)
+            leases, expires_at = (loaded.leases, loaded.expires_at) if loaded else (0, FOR_EVER)
         if loaded is not None:
-            return HostedModel(name, "loaded", loaded.seconds, leases, loaded.options, loaded.engine.status())
+            return HostedModel(
+                name,
+                "loaded",
+                loaded.seconds,
+                leases,
+                loaded.options,
+                loaded.engine.status(),
+                loading=None if job is None else job.progress(),
+                memory=loaded.memory,
+                expires_s=None if expires_at == FOR_EVER else max(0.0, expires_at - time.monotonic()),
+            )
         if job is not None:
-            return HostedModel(name, "loading", time.monotonic() - job.began, options=job.options)
+            return HostedModel(
+                name, "loading", time.monotonic() - job.began, options=job.options, loading=job.progress()
+            )
         if failed is not None:
             return HostedModel(name, "failed", error=failed[1].message)
-        return HostedModel(name, "absent")
+        return HostedModel(name, "available")
 
     def states(self) -> list[HostedModel]:
         """Every model that is loaded, loading or failed, by name."""
         with self._changed:
-            names = {*self._loaded, *self._jobs, *self._failed}
-        return [state for name in sorted(names) if (state := self.state(name)).state != "absent"]
+            names = {*(one.model.name for one in self._shelf), *self._jobs, *self._failed}
+        return [state for name in sorted(names) if (state := self.state(name)).state != "available"]
+
+    def memory_free(self) -> int:
+        """Bytes that a further model may take: what is free without what the loaded ones have still coming."""
+        with self._changed:
+            return self._free()
 
     def close(self, wait_s: float = 10.0) -> None:
         """Unload everything now and stop. A load on its way is given ``wait_s``, then left to the process's end."""
         with self._changed:
             self._closed = True
-            loaded, self._loaded = self._loaded, {}
+            loaded = self._shelf.clear()
             for job in self._jobs.values():
                 job.unwanted = True
             self._jobs.clear()
             self._changed.notify_all()
-        self._queue.put(None)
-        for one in loaded.values():
+        for one in loaded:
             one.engine.close()
         self._thread.join(wait_s)
 
     # --- inside: lending
 
     def _lend(self, name: str, use: bool = True) -> Lease | None:
-        loaded = self._loaded.get(name)
-        if loaded is None:
-            return None
-        loaded.leases += 1
-        if use:
-            loaded.used_at = time.monotonic()
-        return Lease(loaded.model, loaded.engine, lambda: self._give_back(loaded))
+        loaded = self._shelf.lend(name, use=use)
+        return None if loaded is None else Lease(loaded.model, loaded.engine, lambda: self._give_back(loaded, use))
 
-    def _give_back(self, loaded: Loaded) -> None:
+    def _give_back(self, loaded: Loaded, use: bool) -> None:
         with self._changed:
-            loaded.leases -= 1
-            close = loaded.retired and loaded.leases == 0
+            close = self._shelf.give_back(loaded, use=use)
             self._changed.notify_all()
         if close:
-            loaded.engine.close()
+            self._close(loaded)
 
-    def _active(self) -> str | None:
-        text = [one for one in self._loaded.values() if one.model.kind == "text"]
-        return max(text, key=lambda one: one.used_at).model.name if text else None
+    def _keep(self, name: str, keep_alive_s: float) -> None:
+        """From now on the model stays so long after its last answer, and after this."""
+        with self._changed:
+            loaded = self._shelf.get(name)
+            if loaded is not None:
+                loaded.keep_alive_s, loaded.used_at = keep_alive_s, time.monotonic()
+                self._changed.notify_all()
+
+    def _close(self, loaded: Loaded) -> None:
+        loaded.engine.close()
+        log.info("model %s unloaded", loaded.model.name)
 
     # --- inside: loading
 
@@ -250,66 +274,82 @@ class ModelHost:
         with self._changed:
             if self._closed:
                 raise UnavailableError("The device is shutting down", retry_after=10)
-            job, loaded = self._jobs.get(model.name), self._loaded.get(model.name)
+            job, loaded = self._jobs.get(model.name), self._shelf.get(model.name)
             if job is not None and options in (job.options, LoadOptions()):
                 return job
             if job is None and loaded is not None and _serves(loaded, model, options):
                 return None
-            self._check_room(model, options)
+            needed = self._needed(model, options)
+            coming = sum(job.memory.total for job in self._jobs.values())
+            self._shelf.victims(model, needed, self._free() - coming, auto_unload=self._auto_unload)
             self._failed.pop(model.name, None)
-            job = self._jobs[model.name] = Job(model, options)
-            self._queue.put(job)
+            guess = _LEAST_LOAD_S + model.parameters / _PARAMETERS_PER_S
+            job = Job(model, options, needed, self._took.get((model.digest, options), guess))
+            self._jobs[model.name] = job
+            self._line.append(job)
+            self._changed.notify_all()
         return job
 
-    def _check_room(self, model: StoredModel, options: LoadOptions) -> None:
-        coming = sum(self._needed(job.model, job.options) for job in self._jobs.values())
-        needed, available = self._needed(model, options), self._available() - coming
-        if needed > available:
-            others = ", ".join(self._loaded)
-            raise NoRoomError(
-                f"{model.name} needs about {needed >> 20} MiB of memory and {max(0, available) >> 20} MiB are free",
-                hint=f"unload one of {others}"
-                if others
-                else "choose int4, a shorter context_length or a smaller model",
-                needed_bytes=needed,
-                available_bytes=max(0, available),
-            )
+    def _free(self) -> int:
+        """A cache takes its room only as it is written to: what is promised and not taken yet is not free."""
+        grown = self._held() - self._held_empty
+        return self._available() - max(0, self._shelf.promised() - grown)
 
     def _run(self) -> None:
-        while (job := self._queue.get()) is not None:
-            error: ThoxError | None = None
-            began, engine = time.monotonic(), None
-            try:
-                if not job.unwanted:
-                    log.info("model %s is loading", job.model.name)
-                    engine = self._open_engine(job.model, job.options)
-            except ThoxError as raised:
-                error = raised
-            except MemoryError:
-                error = NoRoomError(
-                    f"The memory ran out while {job.model.name} was loading", hint="unload another model"
-                )
-            except Exception as raised:  # noqa: BLE001 top of the thread's loop: a broken model must not end it
-                error = EngineError(f"{job.model.name} could not be loaded: {type(raised).__name__}: {raised}")
-                error.__cause__ = raised
-            self._finish(job, engine, error, time.monotonic() - began)
+        while not self._closed:
+            with self._changed:
+                expired = self._shelf.expired()
+                if not expired and not self._line and not self._closed:
+                    self._changed.wait(self._shelf.next_expiry_s())
+                    continue
+                job = self._line.popleft() if self._line and not expired else None
+            for one in expired:
+                self._close(one)
+            if job is not None:
+                self._load(job)
+        for job in list(self._line):  # nobody joins the line of a closed host
+            self._finish(job, None, None, 0.0)
+
+    def _load(self, job: Job) -> None:
+        error: ThoxError | None = None
+        began, engine = time.monotonic(), None
+        try:
+            if not job.unwanted:
+                self._make_room(job)
+                log.info("model %s is loading", job.model.name)
+                engine = self._open_engine(job.model, job.options, job.report)
+        except ThoxError as raised:
+            error = raised
+        except MemoryError:
+            error = NoRoomError(f"The memory ran out while {job.model.name} was loading", hint="unload another model")
+        except Exception as raised:  # noqa: BLE001 top of the thread's loop: a broken model must not end it
+            error = EngineError(f"{job.model.name} could not be loaded: {type(raised).__name__}: {raised}")
+            error.__cause__ = raised
+        self._finish(job, engine, error, time.monotonic() - began)
+
+    def _make_room(self, job: Job) -> None:
+        """Unload what must go for this one: now, since models may have come and gone while it stood in the line."""
+        with self._changed:
+            names = self._shelf.victims(job.model, job.memory, self._free(), auto_unload=self._auto_unload)
+            going = [gone for name in names if (gone := self._shelf.take(name)) is not None]
+        for one in going:
+            log.info("model %s makes room for %s", one.model.name, job.model.name)
+            self._close(one)
 
     def _finish(self, job: Job, engine: Engine | None, error: ThoxError | None, seconds: float) -> None:
         name = job.model.name
-        spare: Engine | None = None
+        spare = engine
         with self._changed:
             if self._jobs.get(name) is job:
                 del self._jobs[name]
             if job.unwanted or engine is None:
-                spare = engine
                 if error is not None and not job.unwanted and isinstance(error, (ModelError, EngineError)):
                     self._failed[name] = (job.model.digest, error)  # a bad option or a want of room is no fault of it
             else:
-                old = self._loaded.get(name)
-                self._loaded[name] = Loaded(job.model, job.options, engine, seconds)
-                if old is not None:
-                    old.retired = True
-                    spare = old.engine if old.leases == 0 else None
+                kept = self._keep_alive_s if job.options.keep_alive_s is None else job.options.keep_alive_s
+                old = self._shelf.put(Loaded(job.model, job.options, engine, job.memory, seconds, kept))
+                spare = None if old is None else old.engine
+                self._took[job.model.digest, job.options] = seconds
             if job.unwanted and error is None:
                 error = UnavailableError(f"{name} was unloaded while it was loading", retry_after=1)
             job.error = error
@@ -322,14 +362,6 @@ class ModelHost:
         job.done.set()
         if spare is not None:
             spare.close()
-
-
-def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """MemAvailable: what the kernel can give without swapping."""
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise EngineError(f"{meminfo} does not say MemAvailable", hint="the agent needs Linux 3.14 or newer")
 
 
 def _serves(loaded: Loaded, model: StoredModel, options: LoadOptions) -> bool:

@@ -9,12 +9,39 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
-from agent.engine.base import Engine, EngineStatus
+from agent.engine.base import Engine, EngineStatus, LoadStage
 from agent.errors import ModelLoadingError, ThoxError
 from agent.models.checkpoint import StoredModel
-from agent.models.options import LoadOptions
+from agent.models.memory import Memory
+from agent.models.options import FOR_EVER, LoadOptions
 
-State = Literal["absent", "loading", "loaded", "failed"]
+State = Literal["available", "loading", "loaded", "failed"]
+
+# Which part of a load's time each stage takes, roughly. Where a packed file is there already, the middle one is short.
+_STAGES: dict[LoadStage, tuple[float, float]] = {
+    "reading": (0.0, 0.05),
+    "quantising": (0.05, 0.85),
+    "compiling": (0.85, 1.0),
+}
+_LONGEST_RETRY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far a load is. ``expected_s`` is the whole time that it will take, as far as that can be told."""
+
+    stage: str
+    progress: float  # 0 to 1
+    elapsed_s: float
+    expected_s: float
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "stage": self.stage,
+            "progress": round(self.progress, 3),
+            "elapsed_s": round(self.elapsed_s, 1),
+            "expected_s": round(self.expected_s, 1),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +55,9 @@ class HostedModel:
     options: LoadOptions = field(default_factory=LoadOptions)
     status: EngineStatus | None = None  # of a loaded one
     error: str = ""  # of a failed one
+    loading: LoadProgress | None = None  # of one on its way
+    memory: Memory | None = None  # of a loaded one: what it takes
+    expires_s: float | None = None  # of a loaded one: when it will be unloaded unless somebody uses it; None: it stays
 
 
 class Lease:
@@ -55,31 +85,59 @@ class Lease:
 class Loaded:
     """An engine with its leases."""
 
-    def __init__(self, model: StoredModel, options: LoadOptions, engine: Engine, seconds: float) -> None:
-        self.model, self.options, self.engine, self.seconds = model, options, engine, seconds
+    def __init__(
+        self,
+        model: StoredModel,
+        options: LoadOptions,
+        engine: Engine,
+        memory: Memory,
+        seconds: float,
+        keep_alive_s: float = FOR_EVER,
+    ) -> None:
+        self.model, self.options, self.engine, self.memory, self.seconds = model, options, engine, memory, seconds
+        self.keep_alive_s = keep_alive_s
         self.leases = 0
         self.retired = False  # closed with its last lease
-        self.used_at = time.monotonic()
+        self.used_at = time.monotonic()  # the newest lease: begun or given back
+
+    @property
+    def expires_at(self) -> float:
+        """When nobody will have used it for as long as it is kept; FOR_EVER while somebody does."""
+        return FOR_EVER if self.leases else self.used_at + self.keep_alive_s
 
 
 class Job:
-    """One load on its way. ``error`` is set before ``done``."""
+    """One load on its way. ``error`` is set before ``done``. ``expected_s``: how long it took last, or a guess."""
 
-    def __init__(self, model: StoredModel, options: LoadOptions) -> None:
-        self.model, self.options = model, options
+    def __init__(self, model: StoredModel, options: LoadOptions, memory: Memory, expected_s: float) -> None:
+        self.model, self.options, self.memory, self.expected_s = model, options, memory, expected_s
         self.began = time.monotonic()
         self.done = threading.Event()
         self.error: ThoxError | None = None
         self.unwanted = False  # unloaded, or the host closed, before it was loaded
+        self._at: tuple[str, float] = ("waiting", 0.0)
+
+    def report(self, stage: LoadStage, share: float) -> None:
+        """The loader tells how far it is: a Report."""
+        begin, end = _STAGES[stage]
+        self._at = (stage, begin + (end - begin) * min(1.0, max(0.0, share)))
+
+    def progress(self) -> LoadProgress:
+        stage, progress = self._at
+        elapsed = time.monotonic() - self.began
+        expected = self.expected_s
+        if stage == "quantising" and progress > 0.2:  # far enough to know better than from the size
+            expected = elapsed / progress
+        return LoadProgress(stage, progress, elapsed, max(expected, elapsed))
 
 
 def loading_error(job: Job) -> ModelLoadingError:
-    seconds = round(time.monotonic() - job.began, 1)
+    at = job.progress()
     return ModelLoadingError(
         f"The model {job.model.name} is being loaded",
-        retry_after=2,
-        hint="ask again in a few seconds",
-        loading={"model": job.model.name, "state": "loading", "seconds": seconds},
+        retry_after=min(_LONGEST_RETRY_S, max(1.0, at.expected_s - at.elapsed_s)),
+        hint="ask again when Retry-After has passed",
+        loading={"model": job.model.name, **at.to_json()},
     )
 
 

@@ -1,23 +1,23 @@
-"""How a client may ask for a model to be loaded, and how much memory that will take."""
+"""How a client may ask for a model to be loaded. Quick to import: the command line offers the same words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.models.checkpoint import StoredModel
-
-if TYPE_CHECKING:  # it brings numpy, for which the command line must not wait
+if TYPE_CHECKING:  # they bring numpy, for which the command line must not wait
+    from agent.engine.base import CacheType
     from agent.engine.quantise import Quantisation
 
 QUANTISATIONS = ("auto", "float", "int8", "int4", "int4-g32")
-LONGEST_DEFAULT = 8192  # tokens of context unless somebody asks for more: the cache of a long one takes gigabytes
-CONTEXTS_HELD = 4  # full contexts that the cache holds unless the configuration says otherwise
+CACHE_TYPES = ("auto", "f32", "f16", "u8")
+FOR_EVER = math.inf
 
 _AUTO: tuple[tuple[int, Quantisation], ...] = ((50_000_000, "float"), (500_000_000, "int8"))
-_PARAMETER_BYTES = {"float": 4.0, "int8": 1.01, "int4": 0.56, "int4-g32": 0.63}  # scales, and the int8 head of int4
-_CACHE_VALUE_BYTES = 2  # f16; the forms that keep u8 need less
-_RUNTIME_BYTES = 64 * 1024 * 1024  # tokenizer, compiled graph, activations
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,9 @@ class LoadOptions:
     context_length: int | None = None
     quantisation: str | None = None
     slots: int | None = None
+    cache_type: str | None = None
+    # How long the model stays after its last answer, s. It changes nothing in the engine: no reason to load anew.
+    keep_alive_s: float | None = field(default=None, compare=False)
 
 
 def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
@@ -42,13 +45,16 @@ def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
     return next((quantisation for below, quantisation in _AUTO if parameters < below), "int4")
 
 
-def needed_bytes(model: StoredModel, options: LoadOptions, cache_tokens: int = 0) -> int:
-    """An estimate of the memory a loaded model takes, on the high side: weights, key-value cache, runtime.
+def choose_cache_type(wanted: str, quantisation: str) -> CacheType:
+    """``auto``: eight bits, whose error is far below that of packed weights; float weights keep a cache in float."""
+    known: dict[str, CacheType] = {"f32": "f32", "f16": "f16", "u8": "u8"}
+    return known.get(wanted) or ("f32" if quantisation == "float" else "u8")
 
-    ``cache_tokens``: how many the cache holds over all slots; 0: enough for CONTEXTS_HELD full contexts.
-    """
-    wanted = "float" if model.kind == "embedding" else options.quantisation or "auto"
-    weights = model.parameters * _PARAMETER_BYTES[choose_quantisation(wanted, model.parameters)]
-    context = options.context_length or LONGEST_DEFAULT
-    tokens = cache_tokens or CONTEXTS_HELD * min(context, model.context_length or context)
-    return int(weights) + model.cache_values * _CACHE_VALUE_BYTES * tokens + _RUNTIME_BYTES
+
+def read_duration(text: str) -> float | None:
+    """Seconds of ``90``, ``90s``, ``10m``, ``24h``; FOR_EVER for what is negative; None for what is no duration."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        return None
+    seconds = float(match[1]) * _UNITS[match[2]]
+    return FOR_EVER if seconds < 0 else seconds

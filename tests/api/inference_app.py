@@ -92,7 +92,7 @@ def open_api(
     """Everything of port 8080 but the engine is real; without a rate limit unless a test wants one."""
     config = Config(state_dir=state_dir, limits=limits, server=server)
     store = ModelStore(state_dir, {MODEL: write_checkpoint(state_dir / "tiny")}, {"gpt/4o:mini": MODEL})
-    host = ModelHost(store, lambda _model, _options: engine, available=lambda: 1 << 40)
+    host = ModelHost(store, lambda _model, _options, _report: engine, available=lambda: 1 << 40)
     keys = KeyRing(state_dir)
     _, key = keys.create("owner", ALL)
     models = models_blueprint(host, store, Puller(store))

@@ -43,7 +43,7 @@ def test_the_list_has_every_model_and_every_other_name_with_its_state(device: De
     device.post("/v1/models/load", model="a")
     answer = device.get("/v1/models")
     jsonschema.validate(answer, schema_models.LIST_ANSWER)
-    assert states(device) == {"a": "loaded", "b": "absent", "e": "absent", "gpt-4o": "loaded"}
+    assert states(device) == {"a": "loaded", "b": "available", "e": "available", "gpt-4o": "loaded"}
     by_id = {model["id"]: model for model in answer["data"]}
     assert by_id["gpt-4o"]["root"] == "a" and by_id["e"]["kind"] == "embedding"
     assert by_id["a"]["owned_by"] == "thox" and by_id["a"]["context_length"] == 512
@@ -74,7 +74,7 @@ def test_a_model_is_loaded_with_options_and_unloaded(device: Device) -> None:
     assert (answer["model"], answer["state"], answer["context_length"]) == ("a", "loaded", 512)
     assert device.loader.opened[0].options == LoadOptions(512, "int8", 2)
     answer = device.post("/v1/models/unload", model="a")
-    assert (answer["model"], answer["state"]) == ("a", "absent") and device.loader.opened[0].closed
+    assert (answer["model"], answer["state"]) == ("a", "available") and device.loader.opened[0].closed
 
 
 def test_a_load_need_not_be_waited_for(device: Device) -> None:
@@ -110,7 +110,7 @@ def test_a_load_that_makes_no_sense_names_the_field(
 def test_a_model_that_answers_is_unloaded_only_when_told_to_cancel(device: Device) -> None:
     lease = device.host.lease("a")
     device.refused("POST", "/v1/models/unload", 503, model="a", wait_s=0)
-    assert device.post("/v1/models/unload", model="a", cancel=True)["state"] == "absent"
+    assert device.post("/v1/models/unload", model="a", cancel=True)["state"] == "available"
     lease.release()
 
 
@@ -118,7 +118,7 @@ def test_a_model_is_pulled(device: Device, source: Path) -> None:
     answer = device.post("/v1/models/pull", model="medical")
     jsonschema.validate(answer, schema_models.PULL_ANSWER)
     assert answer["bytes"] == sum(file.stat().st_size for file in source.iterdir())
-    assert states(device)["medical"] == "absent"
+    assert states(device)["medical"] == "available"
     assert device.post("/v1/models/load", model="medical")["state"] == "loaded"
 
 
@@ -158,7 +158,7 @@ def test_a_folder_of_the_device_is_taken_in_for_an_admin_alone(device: Device, s
     refused = device.call("POST", "/v1/models/pull", body, device.key_for("models"))
     assert refused.status_code == 403 and "mine" not in states(device)
     assert device.post("/v1/models/pull", **body)["model"] == "mine"
-    assert states(device)["mine"] == "absent"
+    assert states(device)["mine"] == "available"
 
 
 def test_a_model_gets_a_further_name_as_openais_clients_delete_it(device: Device) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.engine.base import Delta, Embeddings, EmbedRequest, EngineStatus, Request, Usage
+from agent.engine.base import Delta, Embeddings, EmbedRequest, EngineStatus, Report, Request, Usage
 from agent.errors import EngineError
 from agent.models.checkpoint import StoredModel
 from agent.models.options import LoadOptions
@@ -95,7 +95,8 @@ class FakeLoader:
         self.opened: list[FakeEngine] = []
         self.entered = threading.Semaphore(0)
 
-    def __call__(self, model: StoredModel, options: LoadOptions) -> FakeEngine:
+    def __call__(self, model: StoredModel, options: LoadOptions, report: Report) -> FakeEngine:
+        report("quantising", 0.5)
         self.entered.release()
         assert self.gate.wait(20)
         if self.error is not None:

@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "agent.engine.encoder": 3,
     "agent.models.checkpoint": 3,
     "agent.models.options": 3,
+    "agent.models.memory": 3,
     "agent.models.store": 3,
     "agent.models.pull": 3,  # and pull_*
     "agent.auth": 3,

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,9 @@ from agent.errors import (
     ThoxError,
     UnavailableError,
 )
-from agent.models.host import ModelHost, available_bytes
-from agent.models.options import LoadOptions, needed_bytes
+from agent.models.host import ModelHost
+from agent.models.memory import Memory, estimate
+from agent.models.options import LoadOptions
 from agent.models.store import ModelStore
 
 
@@ -54,7 +54,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_request_loads_a_stored_model_and_waits_when_it_is_quick(host: ModelHost, loader: FakeLoader) -> None:
-    assert host.state("a").state == "absent"
+    assert host.state("a").state == "available"
     with host.lease("alias") as lease:
         assert lease.engine is loader.opened[0] and lease.model.name == "a"
         assert host.state("a").leases == 1
@@ -65,11 +65,14 @@ def test_a_request_loads_a_stored_model_and_waits_when_it_is_quick(host: ModelHo
 def test_a_request_for_a_model_that_loads_slowly_is_told_to_come_back(store: ModelStore, loader: FakeLoader) -> None:
     host = ModelHost(store, loader, quick_s=0.01)
     loader.gate.clear()
+    host.load("a", wait_s=None)
+    assert loader.entered.acquire(timeout=10)
     with pytest.raises(ModelLoadingError) as caught:
         host.lease("a")
     body = caught.value.to_json()["error"]
     assert isinstance(body, dict)
-    assert body["code"] == 503 and body["loading"]["model"] == "a" and body["loading"]["state"] == "loading"
+    assert body["code"] == 503 and body["loading"]["model"] == "a" and 0 < body["loading"]["progress"] < 1
+    assert body["loading"]["stage"] == "quantising" and body["loading"]["expected_s"] >= body["loading"]["elapsed_s"]
     assert int(caught.value.headers()["Retry-After"]) >= 1
     assert host.state("a").state == "loading"
     loader.gate.set()
@@ -129,7 +132,7 @@ def test_a_bad_option_is_the_requests_fault_and_not_remembered(host: ModelHost, 
     loader.error = RequestError("int4 does not go", param="options.quantisation")
     with pytest.raises(RequestError):
         host.load("a", LoadOptions(quantisation="int4"))
-    assert host.state("a").state == "absent"
+    assert host.state("a").state == "available"
 
 
 def test_a_broken_model_is_refused_with_its_reason(host: ModelHost, store: ModelStore) -> None:
@@ -142,11 +145,11 @@ def test_unload_waits_for_the_answers_that_run(host: ModelHost, loader: FakeLoad
     lease = host.lease("a")
     with ThreadPoolExecutor(1) as pool:
         unload = pool.submit(host.unload, "a")
-        until(lambda: host.state("a").state == "absent")  # nobody new may borrow it
+        until(lambda: host.state("a").state == "available")  # nobody new may borrow it
         assert not loader.opened[0].closed and not unload.done()
         lease.release()
         lease.release()  # harmless
-        assert unload.result(10).state == "absent"
+        assert unload.result(10).state == "available"
     assert loader.opened[0].closed
 
 
@@ -155,7 +158,7 @@ def test_unload_gives_up_when_answers_take_too_long_and_the_model_stays(host: Mo
     with pytest.raises(UnavailableError, match="1 request"):
         host.unload("a", wait_s=0.01)
     assert host.state("a").state == "loaded" and not loader.opened[0].closed
-    assert host.unload("a", cancel=True).state == "absent"
+    assert host.unload("a", cancel=True).state == "available"
     assert loader.opened[0].closed
     lease.release()
 
@@ -163,12 +166,12 @@ def test_unload_gives_up_when_answers_take_too_long_and_the_model_stays(host: Mo
 def test_unloading_what_is_not_loaded_is_harmless_and_what_is_loading_stops(
     host: ModelHost, loader: FakeLoader
 ) -> None:
-    assert host.unload("a").state == "absent"
+    assert host.unload("a").state == "available"
     loader.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(host.load, "a")
         assert loader.entered.acquire(timeout=10)
-        assert host.unload("a").state == "absent"
+        assert host.unload("a").state == "available"
         loader.gate.set()
         with pytest.raises(UnavailableError, match="unloaded while"):
             load.result(10)
@@ -198,13 +201,15 @@ def test_a_model_that_does_not_fit_is_refused_with_the_bytes(store: ModelStore, 
     with pytest.raises(NoRoomError) as caught:
         host.lease("a")
     assert caught.value.details["available_bytes"] == 1000
-    assert caught.value.details["needed_bytes"] == needed_bytes(store.find("a"), LoadOptions())
-    assert host.state("a").state == "absent"  # room may come
+    told, needed = caught.value.details, estimate(store.find("a"), LoadOptions())
+    assert told["needed_bytes"] == needed.total == needed.weights + needed.cache + needed.workspace
+    assert (told["weights_bytes"], told["cache_bytes"]) == (needed.weights, needed.cache)
+    assert host.state("a").state == "available"  # room may come
     host.close()
 
 
 def test_models_on_their_way_take_their_room_beforehand(store: ModelStore, loader: FakeLoader) -> None:
-    host = ModelHost(store, loader, needed=lambda *_: 600, available=lambda: 1000, quick_s=0.01)
+    host = ModelHost(store, loader, needed=lambda *_: Memory(500, 100, 0), available=lambda: 1000, quick_s=0.01)
     loader.gate.clear()
     with pytest.raises(ModelLoadingError):
         host.lease("a")
@@ -272,33 +277,13 @@ def test_loading_leasing_and_unloading_from_many_threads_leaves_nothing_open(
     assert loader.opened and all(engine.closed for engine in loader.opened)
 
 
-def test_the_free_memory_is_the_kernels_own_figure(tmp_path: Path) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal:  10 kB\nMemAvailable:   7 kB\n")
-    assert available_bytes(tmp_path / "meminfo") == 7 * 1024
-    assert available_bytes() > 1 << 20
-
-
-def test_the_estimate_of_memory_follows_weights_quantisation_and_cache(store: ModelStore) -> None:
-    model = replace(store.find("a"), parameters=8_000_000_000, cache_values=65_536, context_length=131_072)
-    gib = {
-        kind: needed_bytes(model, LoadOptions(quantisation=kind)) / (1 << 30)
-        for kind in ("int4", "int8", "float", "auto")
-    }
-    assert 8 < gib["int4"] < 9 < 11 < gib["int8"] < 12 < 33 < gib["float"] < 35  # 4 GiB of each are the cache
-    assert gib["auto"] == gib["int4"]
-    small = needed_bytes(model, LoadOptions(quantisation="int4"), cache_tokens=2048)
-    assert small / (1 << 30) == pytest.approx(gib["int4"] - 3.75, abs=0.01)
-    short = needed_bytes(model, LoadOptions(quantisation="int4", context_length=2048))
-    assert short / (1 << 30) == pytest.approx(gib["int4"] - 3.0, abs=0.01)
-
-
 def test_a_model_that_is_loaded_anew_while_an_unload_waits_keeps_its_old_answers(
     host: ModelHost, loader: FakeLoader
 ) -> None:
     old = host.lease("a")
     with ThreadPoolExecutor(1) as pool:
         unload = pool.submit(host.unload, "a")
-        until(lambda: host.state("a").state == "absent")
+        until(lambda: host.state("a").state == "available")
         host.load("a")  # while the unload still waits
         assert unload.result(10).state == "loaded"
     assert not loader.opened[0].closed and not loader.opened[1].closed
@@ -311,11 +296,11 @@ def test_a_deleted_model_is_freed_at_once_when_nothing_runs_and_its_load_is_drop
 ) -> None:
     host.load("a")
     host.discard("a")
-    assert loader.opened[0].closed and host.state("a").state == "absent"
+    assert loader.opened[0].closed and host.state("a").state == "available"
     loader.gate.clear()
     host.load("b", wait_s=None)
     host.discard("b")
     loader.gate.set()
     host.load("a")  # after b in the line
-    assert host.state("b").state == "absent"
+    assert host.state("b").state == "available"
     assert all(engine.closed for engine in loader.opened[:-1]) and not loader.opened[-1].closed

@@ -26,6 +26,10 @@ def _stored(name: str, path: Path | None = None) -> StoredModel:
     return inspect(name, path or builtin_models()[name], builtin=path is None)
 
 
+def _unheard(stage: str, share: float) -> None:
+    """Nobody asks how far the load is."""
+
+
 @pytest.fixture
 def loader(tmp_path: Path) -> Loader:
     return Loader(Config(state_dir=tmp_path, engine=EngineConfig(threads=1, slots=2)), Telemetry())
@@ -33,7 +37,7 @@ def loader(tmp_path: Path) -> Loader:
 
 @pytest.fixture
 def nano(loader: Loader) -> Iterator[Engine]:
-    engine = loader(_stored("thox-nano"), LoadOptions(context_length=128, slots=3))
+    engine = loader(_stored("thox-nano"), LoadOptions(context_length=128, slots=3), _unheard)
     yield engine
     engine.close()
 
@@ -47,7 +51,7 @@ def test_the_shipped_model_loads_as_it_was_asked_for_and_writes_text(nano: Engin
 
 
 def test_the_embedding_model_loads_and_gives_unit_vectors(loader: Loader) -> None:
-    engine = loader(_stored("all-minilm-l6-v2"), LoadOptions())
+    engine = loader(_stored("all-minilm-l6-v2"), LoadOptions(), _unheard)
     try:
         found: Embeddings = engine.embed(EmbedRequest("r", ("Hello, world!",)))
         assert found.vectors.shape == (1, 384)
@@ -73,17 +77,17 @@ def test_a_folder_that_contradicts_itself_is_refused_by_name(
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     stored = replace(_stored("broken", folder), broken="", kind="text")
     with pytest.raises(ModelError, match=named):
-        loader(stored, LoadOptions())
+        loader(stored, LoadOptions(), _unheard)
 
 
 def test_packed_weights_are_kept_for_the_next_start_until_their_model_is_gone(loader: Loader, tmp_path: Path) -> None:
     nano = _stored("thox-nano")
-    loader(nano, LoadOptions(quantisation="int8")).close()
+    loader(nano, LoadOptions(quantisation="int8"), _unheard).close()
     packed = list((tmp_path / "cache").rglob("int8-*"))
     assert len(packed) == 1
     made = packed[0].stat().st_mtime_ns
     loader.sweep([nano])
-    loader(nano, LoadOptions(quantisation="int8")).close()
+    loader(nano, LoadOptions(quantisation="int8"), _unheard).close()
     assert packed[0].stat().st_mtime_ns == made
     loader.sweep([_stored("all-minilm-l6-v2")])
     assert not packed[0].exists()

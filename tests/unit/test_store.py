@@ -10,6 +10,7 @@ import pytest
 from fake_models import write_checkpoint
 
 from agent.errors import NotFoundError, RequestError
+from agent.models.checkpoint_sizes import Widths
 from agent.models.store import ModelStore, builtin_models, check_name
 
 
@@ -29,7 +30,8 @@ def test_a_model_is_described_from_its_files(store: ModelStore) -> None:
     model = store.find("thox-nano")
     assert (model.kind, model.architecture, model.parameters) == ("text", "LlamaForCausalLM", 32)
     assert model.context_length == 512
-    assert model.cache_values == 2 * 2 * 2 * 4
+    assert model.widths == Widths(2, 4, 2, 4, 16) and model.widths.cached == 2 * 2 * 2 * 4
+    assert (model.format, model.quantisation, model.sizes.total) == ("safetensors", "F32", 32)
     assert model.source == "builtin" and not model.broken
     assert model.bytes > 128 and model.created > 1_700_000_000 and len(model.short) == 12
 

@@ -51,6 +51,7 @@ class BoardWiring:
     tag_face: Face = "bottom"
     sink_bus: str = ""
     sink_address: int = 0x28  # STUSB4500
+    supply_w: float = 0.0  # of a supply that cannot say itself what it gives, behind a barrel jack; 0: there is none
     meter: str = "ina3221"  # hwmon name of the meter with the total
     meter_label: str = "VDD_IN"  # of the channel that is the total; empty: the sum of all channels
     gpu: str = ""  # the GPU's platform device, whose devfreq is the cap
@@ -74,7 +75,7 @@ def wiring(facts: BoardFacts) -> BoardWiring:
 def rewired(its: BoardWiring, names: Mapping[str, str]) -> BoardWiring:
     """``its`` with what an owner says instead. Raises HardwareError for a part that no wiring has."""
     known = {each.name for each in fields(BoardWiring)}
-    changes: dict[str, str | int] = {}
+    changes: dict[str, str | int | float] = {}
     for name, text in names.items():
         if name not in known:
             raise HardwareError(f"{name!r} is nothing that is wired", f"known are {', '.join(sorted(known))}")
@@ -83,6 +84,11 @@ def rewired(its: BoardWiring, names: Mapping[str, str]) -> BoardWiring:
                 changes[name] = int(text, 0)
             except ValueError as error:
                 raise HardwareError(f"{name} = {text!r} is no I2C address", "write it as 0x55") from error
+        elif name == "supply_w":
+            try:
+                changes[name] = float(text)
+            except ValueError as error:
+                raise HardwareError(f"supply_w = {text!r} is no power", "write it in watts, as 65") from error
         elif name.endswith("_face") and text not in ("top", "bottom"):
             raise HardwareError(f"{name} = {text!r} is no face", "it is top or bottom")
         else:

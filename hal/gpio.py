@@ -1,7 +1,7 @@
 """GPIO lines by name, through the kernel's character devices: the stack's switches, its alert line, the load switch.
 
-Levels here are logical: every line of the stack but the load switch is active low, with a pull-up. Times are the
-kernel's own, CLOCK_MONOTONIC, taken in the interrupt.
+Levels here are logical: every line of the stack but the load switch is active low. Times are the kernel's own,
+CLOCK_MONOTONIC, taken in the interrupt.
 """
 
 from __future__ import annotations
@@ -209,10 +209,11 @@ class GpioLoadSwitch:
 
 
 def _watched() -> gpiod.LineSettings:
+    # These lines have a resistor on the carrier: through the whole stack, the processor's own would be too weak.
     return gpiod.LineSettings(
         direction=Direction.INPUT,
         edge_detection=Edge.BOTH,
-        bias=Bias.PULL_UP,
+        bias=Bias.AS_IS,
         active_low=True,
         event_clock=Clock.MONOTONIC,
     )

@@ -60,15 +60,20 @@ class Ladder:
 
 
 def ladder(steps: Iterable[Step]) -> Ladder:
-    """In order, and without the steps that a higher one replaces: one that caps no less for no more watts. Raises
-    HardwareError when nothing is left to stand on."""
+    """In order, and without a step that another makes needless: one with looser caps and no more watts. Raises
+    HardwareError without a step that has no caps, for then nobody knows what an uncapped module draws."""
+    ordered = sorted(steps, key=lambda step: (step.worst_w, not step.measured))
     kept: list[Step] = []
-    for step in sorted(steps, key=lambda step: (-step.worst_w, not step.measured)):
-        if not any(other.worst_w <= step.worst_w and step.covers(other.gpu_hz, other.cpu_khz) for other in kept):
+    for i, step in enumerate(ordered):
+        looser = [other.covers(step.gpu_hz, step.cpu_khz) and other.worst_w <= step.worst_w for other in ordered]
+        same = [step.covers(other.gpu_hz, other.cpu_khz) for other in ordered]
+        if not any(looser[j] and (not same[j] or j < i) for j in range(len(ordered)) if j != i):
             kept.append(step)
-    if not kept:
-        raise HardwareError("the ladder of power steps is empty", "measure it, and write /etc/thox/ladder.json")
-    return Ladder(tuple(sorted(kept, key=_watts)))
+    if not kept or not kept[-1].covers(None, None):
+        raise HardwareError(
+            "the ladder has no step without caps", "measure what the module draws when nothing holds it"
+        )
+    return Ladder(tuple(kept))
 
 
 def from_modes(board: str, live: Iterable[PowerMode]) -> Ladder:

@@ -1,8 +1,8 @@
 """NVIDIA's table of power modes, /etc/nvpmodel.conf: what each mode caps. IDs differ from module to module, so the file
 itself is read, never remembered.
 
-The file: ``< PARAM TYPE=FILE|CLOCK NAME=x >`` sections name attributes of sysfs (``ARG path``; the argument with _KNEXT,
-where there is one, is the name under newer kernels); ``< POWER_MODEL ID=n NAME=x >`` sections set them (``x ARG value``).
+The file: ``< PARAM TYPE=FILE|CLOCK NAME=x >`` sections name attributes of sysfs (``ARG path``; an argument with _KNEXT
+is the name under newer kernels); ``< POWER_MODEL ID=n NAME=x >`` sections set them (``x ARG value``).
 Units: Hz for the GPU, kHz for processors; -1 is no cap.
 """
 

@@ -219,15 +219,12 @@ class Allocator:
         return self.ledger.carried(self.ledger.limits(full, self.stack.contacts), now)
 
     def budget(self, now: float) -> Budget:
-        return self.ledger.budget(self.usable_w(now), self.stack.contacts, self.carried(now), now)
+        """What the plan shares out, and between whom."""
+        return self._budget(self.carried(now), now)
 
     def plan(self, now: float) -> Mapping[str, float]:
         """W for each node that is on or may be switched on: floors, then priorities, evenly within one."""
-        budget = self.budget(now)
-        wants = self.ledger.wants(in_force(self.contracts, now), self.carried(now), now)
-        if self._planned is None or self._planned[0] != (budget, wants):
-            self._planned = (budget, wants), share(budget, bearable(budget, wants))
-        return self._planned[1]
+        return self._plan(now, self.carried(now))
 
     def holdings(self, now: float) -> tuple[Holding, ...]:
         plan = self.plan(now)
@@ -243,12 +240,23 @@ class Allocator:
             for node, entry in self.ledger.entries.items()
         )
 
+    def _budget(self, carried: frozenset[str], now: float) -> Budget:
+        return self.ledger.budget(self.usable_w(now), self.stack.contacts, carried, now)
+
+    def _plan(self, now: float, carried: frozenset[str]) -> Mapping[str, float]:
+        budget = self._budget(carried, now)
+        wants = self.ledger.wants(in_force(self.contracts, now), carried, now)
+        if self._planned is None or self._planned[0] != (budget, wants):
+            self._planned = (budget, wants), share(budget, bearable(budget, wants))
+        return self._planned[1]
+
     def _watts(self, entry: Entry, request: PowerRequest, now: float) -> float | None:
         """What to grant; None: nothing, and the load stays off."""
         floor = entry.member.floor_w
-        if request.node_id not in self.carried(now):
+        carried = self.carried(now)
+        if request.node_id not in carried:
             return 0.0 if request.loaded else None
-        target = max(floor, _whole_mw(self.plan(now)[request.node_id]))
+        target = max(floor, _whole_mw(self._plan(now, carried)[request.node_id]))
         if self.is_quiet(now) or self._is_gathering(now):
             return max(floor, min(target, request.held_w)) if request.loaded else None
         room = self._room(request.node_id, now)

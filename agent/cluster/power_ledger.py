@@ -136,12 +136,17 @@ class Ledger:
         return (Limit(usable_w, frozenset(self.entries) | frozenset(self._left)), *contacts)
 
     def carried(self, limits: tuple[Limit, ...], now: float) -> frozenset[str]:
-        """Whose floors fit: those that are on come first, then by priority, then by who was there first."""
+        """Whose floors fit: those that are on come first, then those heard of, by priority, by who was there first."""
         order = list(self.entries)
 
-        def rank(node: str) -> tuple[bool, int, int]:
+        def rank(node: str) -> tuple[bool, bool, int, int]:
             entry = self.entries[node]
-            return not self.counts(entry, now), -PRIORITIES.index(entry.priority), order.index(node)
+            return (
+                not self.counts(entry, now),
+                not self.alive(entry, now),
+                -PRIORITIES.index(entry.priority),
+                order.index(node),
+            )
 
         gone = {node: self.exposure(node, now) for node in self._left}
         fits: dict[str, float] = {}

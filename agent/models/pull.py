@@ -130,9 +130,9 @@ class Puller:
             source = self._source(job.name, job.stop)
             artifact = source.artifact()
             files = artifact.files
-            job.begin("downloading", {file.path: (file.digest, file.size) for file in files})
             with self.blobs.hold({file.digest for file in files}):
                 self._check_room(self.blobs.missing_bytes(files) + sum(file.size for file in files if file.packed))
+                job.begin("downloading", {file.path: (file.digest, file.size) for file in files})
                 same: dict[str, list[str]] = {}
                 for file in files:
                     same.setdefault(file.digest, []).append(file.path)
@@ -173,8 +173,8 @@ class Puller:
         with self._store.incoming(job.name) as folder:
             try:
                 sizes = {path: file.stat().st_size for path, file in files.items()}
-                job.begin("copying", {path: ("", size) for path, size in sizes.items()})
                 self._check_room(sum(sizes.values()))
+                job.begin("copying", {path: ("", size) for path, size in sizes.items()})
                 for path, file in files.items():
                     take_in(file, folder / path, lambda done, path=path: job.tell(path, done))  # type: ignore[misc]
             except OSError as error:

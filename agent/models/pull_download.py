@@ -87,7 +87,7 @@ class Downloads:
         digest = hash_file(file, partial, stop)
         with partial.open("ab") as target:
             done = furthest = target.tell()
-            pieces, failures = int(done > 0), 0
+            pieced, failures = done > 0, 0
             self.told(file, done)
             while done < file.size:
                 wished, problem = 0.0, None
@@ -96,8 +96,8 @@ class Downloads:
                         start = _start(response, file, done)
                         if start != done:  # a server that knows no ranges
                             target.truncate(start)
-                            digest, done, pieces = hasher(file.digest, file.size), start, 0
-                        pieces += 1
+                            digest, done = hasher(file.digest, file.size), start
+                        pieced = start > 0
                         for data in response.chunks(stop) if response.status != 416 else ():
                             if done + len(data) > file.size:
                                 raise ModelError(f"{file.path} is longer than the {file.size} bytes it should have")
@@ -119,7 +119,7 @@ class Downloads:
                 stop.wait(limits.delay(failures, wished))
         if is_whole(file, digest):
             return True
-        if pieces > 1:
+        if pieced:
             return False
         raise ModelError(f"{file.path} did not arrive as its digest says", hint="pull it again")
 

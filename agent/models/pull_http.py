@@ -11,6 +11,7 @@ import email.utils
 import ipaddress
 import re
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -92,19 +93,17 @@ class Http:
         self._limits = limits
         self._plain_hosts = frozenset(settings.plain_http)
         self._no_proxy = tuple(each.strip().lstrip(".").lower() for each in settings.no_proxy)
-        options: dict[str, Any] = {
-            "ssl_context": _trust(settings.ca_file),
-            "timeout": urllib3.Timeout(connect=limits.connect_s, read=limits.silence_s),
-            "maxsize": 2 * limits.parallel,
-            "retries": False,
-        }
-        self._direct = urllib3.PoolManager(**options)
-        self._proxied = _proxy(settings.proxy, options) if settings.proxy else self._direct
+        self._ca_file, self._proxy = settings.ca_file, _checked_proxy(settings.proxy)
+        if self._ca_file:
+            _add_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._ca_file)
+        self._lock = threading.Lock()
+        self._pools: dict[tuple[bool, bool], urllib3.PoolManager] = {}  # by TLS, proxied
 
     def close(self) -> None:
         """Let go of the connections that are kept for reuse."""
-        self._direct.clear()
-        self._proxied.clear()
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
 
     def base(self, host: str) -> str:
         """``https://host``, or ``http://host`` where that is allowed."""
@@ -151,9 +150,9 @@ class Http:
 
     def _exchange(self, method: str, parts: SplitResult, headers: Mapping[str, str]) -> Response:
         host = parts.hostname or ""
-        direct = is_loopback(host) or self._needs_no_proxy(host)
+        proxied = bool(self._proxy) and not is_loopback(host) and not self._needs_no_proxy(host)
         try:
-            answer = (self._direct if direct else self._proxied).request(
+            answer = self._pool(parts.scheme == "https", proxied).request(
                 method,
                 parts._replace(fragment="").geturl(),
                 headers=headers,
@@ -164,6 +163,35 @@ class Http:
         except (HTTPError, OSError, ValueError) as error:  # ValueError: an address that is none
             raise _broken(parts.netloc, error) from error
         return Response(answer, parts.netloc, self._limits)
+
+    def _pool(self, tls: bool, proxied: bool) -> urllib3.PoolManager:
+        """Made when it is first needed: the system's authorities take a quarter of a second to read."""
+        with self._lock:
+            pool = self._pools.get((tls, proxied))
+            if pool is None:
+                pool = self._pools[tls, proxied] = self._make_pool(tls, proxied)
+            return pool
+
+    def _make_pool(self, tls: bool, proxied: bool) -> urllib3.PoolManager:
+        options: dict[str, Any] = {
+            "timeout": urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.silence_s),
+            "maxsize": 2 * self._limits.parallel,
+            "retries": False,
+        }
+        context = None
+        if tls or self._proxy.startswith("https:"):
+            context = ssl.create_default_context()
+            if self._ca_file:
+                _add_authorities(context, self._ca_file)
+        if not proxied:
+            return urllib3.PoolManager(ssl_context=context, **options)
+        parts = urlsplit(self._proxy)
+        account = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+        headers = urllib3.make_headers(proxy_basic_auth=account) if account else None
+        bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return urllib3.ProxyManager(
+            bare, proxy_headers=headers, proxy_ssl_context=context, ssl_context=context, **options
+        )
 
     def _check_safe(self, parts: SplitResult, origin: SplitResult) -> None:
         plain = parts.scheme == origin.scheme == "http" and self._may_be_plain(parts.netloc)
@@ -202,27 +230,26 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _trust(ca_file: str) -> ssl.SSLContext:
-    """The system's authorities, and those of a file of the owner's."""
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"models.ca_file = {ca_file!r} cannot be used: {error}", "It holds certificates in PEM form."
-            ) from error
-    return context
+def _add_authorities(context: ssl.SSLContext, ca_file: str) -> None:
+    try:
+        context.load_verify_locations(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"models.ca_file = {ca_file!r} cannot be used: {error}", "It holds certificates in PEM form."
+        ) from error
 
 
-def _proxy(url: str, options: Mapping[str, Any]) -> urllib3.PoolManager:
-    parts = _parts(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"the proxy's scheme {parts.scheme!r} is unknown", 'models.proxy = "http://host:port"')
-    account = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
-    headers = urllib3.make_headers(proxy_basic_auth=account) if account else None
-    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    return urllib3.ProxyManager(bare, proxy_headers=headers, proxy_ssl_context=options["ssl_context"], **options)
+def _checked_proxy(text: str) -> str:
+    """The proxy's address with its scheme, or nothing. Raises ConfigError, without what may be its password."""
+    url = text if "://" in text or not text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        good = not url or (parts.scheme in ("http", "https") and parts.hostname and parts.port is not None)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError("models.proxy is not the address of an HTTP proxy", 'proxy = "http://host:port"')
+    return url
 
 
 def _parts(url: str, base: SplitResult | None = None) -> SplitResult:

@@ -23,6 +23,7 @@ from agent.errors import NotFoundError, RequestError
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"  # as the Distribution specification has it
 _REPOSITORY = re.compile(f"{_PART}(?:/{_PART})*")
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HUB_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -83,7 +84,7 @@ def parse(name: str, registry: str) -> Reference | HubName:
         )
     before, at, digest = rest.partition("@")
     repository, colon, tag = before.partition(":")
-    good = _REPOSITORY.fullmatch(repository) and (not colon or _TAG.fullmatch(tag))
+    good = _HOST.fullmatch(host) and _REPOSITORY.fullmatch(repository) and (not colon or _TAG.fullmatch(tag))
     if not good or (at and not _DIGEST.fullmatch(digest)):
         raise RequestError(
             f"{rest} is not a name that a registry can have",

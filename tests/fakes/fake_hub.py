@@ -38,6 +38,7 @@ class FakeHub(FaultyServer):
         self.gated: set[str] = set()
         self.token = ""  # that opens gated ones
         self.blobs_known = True  # a mirror may list names alone
+        self.wrong_id = ""  # the file whose object id in lists is another's
         self.other_etag = False  # files are not what the list says
 
     def put(self, repository: str, files: dict[str, bytes], revision: str = "main") -> str:
@@ -69,7 +70,7 @@ class FakeHub(FaultyServer):
     def _sibling(self, name: str, data: bytes) -> dict[str, object]:
         told: dict[str, object] = {"rfilename": name}
         if self.blobs_known:
-            told |= {"size": len(data), "blobId": _git(data)}
+            told |= {"size": len(data), "blobId": _git(b"another" if name == self.wrong_id else data)}
             if name.endswith(_LARGE):
                 told["blobId"] = _git(b"the pointer's own")
                 told["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}

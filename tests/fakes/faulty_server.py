@@ -21,6 +21,8 @@ class FaultyServer:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.cut_every = 0  # files break off after so many bytes, each time
         self.cuts = 1_000_000  # so often at most
+        self.cut_for_good = False  # after the first cut the server is down
+        self.down = False
         self.ranges = True
         self.off_by = 0  # ranges begin so many bytes later than asked
         self.busy: list[tuple[int, str]] = []  # status and Retry-After of the next answers
@@ -124,6 +126,7 @@ class FaultyServer:
             call.close_connection = True
         elif 0 < self.cut_every < len(body) and self.cuts:
             self.cuts -= 1
+            self.down = self.cut_for_good
             self._write(call, body[: self.cut_every])
             call.close_connection = True
         else:
@@ -134,7 +137,9 @@ class FaultyServer:
     def _answer(self, call: BaseHTTPRequestHandler) -> None:
         headers = {name.lower(): value for name, value in call.headers.items()}
         self.requests.append((call.path, headers))
-        if self.busy:
+        if self.down:
+            self.send(call, 503, b"", {"Retry-After": "3600"})
+        elif self.busy:
             status, retry_after = self.busy.pop(0)
             self.send(call, status, b"", {"Retry-After": retry_after} if retry_after else {})
         else:

@@ -77,7 +77,6 @@ class Loader:
         slots = options.slots or engine.slots
         tokenizer = Tokenizer.load(model.path, spec.vocab)
         template = ChatTemplate.load(model.path, tokenizer)
-        report("quantising", 0.0)
         runner = _open_runner(
             checkpoint,
             spec,
@@ -88,6 +87,7 @@ class Loader:
             threads=engine.threads or physical_cores(),
             cache=self._cache / _folder(model),
             cache_type=choose_cache_type(wanted_cache, quantisation) if wanted_cache != "auto" else None,
+            report=report,
         )
         return BatchedEngine(
             model.name,
@@ -151,6 +151,7 @@ def _open_runner(
     threads: int,
     cache: Path,
     cache_type: CacheType | None,
+    report: Report,
 ) -> Runner:
     if _on_x86():
         from agent.engine.openvino import open_openvino as open_form
@@ -166,6 +167,7 @@ def _open_runner(
         threads=threads,
         cache=cache,
         cache_type=cache_type,
+        report=report,
     )
 
 

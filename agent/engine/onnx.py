@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.engine.base import Batch, CacheType, Floats, Stage, Tokens
+from agent.engine.base import Batch, CacheType, Floats, Report, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.onnx_decoder import (
     HIDDEN,
@@ -186,6 +186,7 @@ def open_onnx(
     threads: int,
     cache: Path | None,
     cache_type: CacheType | None = None,
+    report: Report | None = None,
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
@@ -216,4 +217,5 @@ def open_onnx(
         context_length=context_length,
         threads=threads,
         cache=cache,
+        report=report,
     )

@@ -14,7 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import op
 
-from agent.engine.base import Batch, CacheType, Chunk, Floats, Stage, Tokens
+from agent.engine.base import Batch, CacheType, Chunk, Floats, Report, Stage, Tokens
 from agent.engine.decoder import DecoderSpec
 from agent.engine.openvino_graph import (
     BEGINS,
@@ -162,6 +162,7 @@ def open_openvino(
     threads: int,
     cache: Path | None,
     cache_type: CacheType | None = None,
+    report: Report | None = None,
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
@@ -193,6 +194,7 @@ def open_openvino(
         context_length=context_length,
         threads=threads,
         cache=cache,
+        report=report,
     )
 
 

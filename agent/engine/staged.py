@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from agent.engine.base import Batch, CacheUse, Chunk, Logits, Stage
+from agent.engine.base import Batch, CacheUse, Chunk, Logits, Report, Stage
 from agent.engine.decoder import DecoderSpec
 from agent.engine.quantise import Quantisation
 from agent.engine.weights import Checkpoint
@@ -141,16 +141,24 @@ def open_staged(
     context_length: int,
     threads: int,
     cache: Path | None,
+    report: Report | None = None,
 ) -> StagedRunner:
     """A runner of a whole model, of the stages that ``make`` makes: one or, where ``cuts`` says so, several.
 
-    ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed weights. Raises what
-    Weights.open and ``make`` do.
+    ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed weights. ``report`` hears
+    how far it is. Raises what Weights.open and ``make`` do.
     """
+    told = report or (lambda stage, share: None)
     spec = spec.within(context_length)
     stages: list[Stage] = []
-    for layers in cuts or [range(spec.layers)]:
+    ranges = cuts or [range(spec.layers)]
+    for index, layers in enumerate(ranges):
+
+        def packing(share: float, index: int = index) -> None:
+            told("quantising", (index + share) / len(ranges))
+
         packers = threads or os.cpu_count() or 1
-        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers)
+        weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers, told=packing)
+        told("compiling", index / len(ranges))
         stages.append(make(spec, layers, weights))
     return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +28,13 @@ from agent.errors import EngineError, ModelError, NoRoomError
 
 _BLOCK = 1 << 17  # weights a thread quantises at a time: what fits its share of the processor's cache
 _ABANDONED_S = 3600.0  # a half-written file this old belongs to a process that died
+
+
+Told = Callable[[float], None]  # how much is packed, 0 to 1
+
+
+def _unheard(share: float) -> None:
+    """Nobody asks."""
 
 
 class Weights:
@@ -48,11 +55,12 @@ class Weights:
         *,
         cache: Path | None,
         threads: int,
+        told: Told = _unheard,
     ) -> Weights:
         """Map the packed weights of these layers from ``cache``, a folder for this model alone, or pack them first.
 
-        Without a folder they are packed into memory. Raises ModelError for a checkpoint that does not fit, NoRoomError
-        when the disk is full, EngineError when the folder cannot be written.
+        Without a folder they are packed into memory. ``told`` hears how far that is. Raises ModelError for a checkpoint
+        that does not fit, NoRoomError when the disk is full, EngineError when the folder cannot be written.
         """
         spec.check(checkpoint.shapes)
         layout = lay_out(spec, layers, quantisation, checkpoint)
@@ -61,12 +69,12 @@ class Weights:
         with ThreadPoolExecutor(threads, "pack") as pool:
             if cache is None:
                 memory = mmap.mmap(-1, layout.size)
-                _pack(checkpoint, layout, memory, pool)
+                _pack(checkpoint, layout, memory, pool, told)
                 return cls(checkpoint, layout.packed(memory), None)
             path = cache / f"{quantisation}-{layers.start}-{layers.stop}.safetensors"
             file = _map_valid(path, layout, pool)
             if file is None:
-                _build(path, checkpoint, layout, pool)
+                _build(path, checkpoint, layout, pool, told)
                 file = _map_valid(path, layout, pool)
             if file is None:
                 raise EngineError(f"{path.name} is damaged as soon as it is written", hint="check the disk")
@@ -110,7 +118,7 @@ def _map_valid(path: Path, layout: Layout, pool: ThreadPoolExecutor) -> mmap.mma
     return data if np.array_equal(layout.checksums.view(data), _checksums(layout, data, pool)) else None
 
 
-def _build(path: Path, checkpoint: Checkpoint, layout: Layout, pool: ThreadPoolExecutor) -> None:
+def _build(path: Path, checkpoint: Checkpoint, layout: Layout, pool: ThreadPoolExecutor, told: Told) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -120,7 +128,7 @@ def _build(path: Path, checkpoint: Checkpoint, layout: Layout, pool: ThreadPoolE
                 # Reserved first: a full disk is an error here, where under a map it would be a bus error.
                 os.posix_fallocate(file.fileno(), 0, layout.size)
                 data = mmap.mmap(file.fileno(), layout.size)
-                _pack(checkpoint, layout, data, pool)
+                _pack(checkpoint, layout, data, pool, told)
                 data.flush()
                 os.fsync(file.fileno())
                 part.replace(path)
@@ -143,9 +151,10 @@ def _sweep(path: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def _pack(checkpoint: Checkpoint, layout: Layout, data: mmap.mmap, pool: ThreadPoolExecutor) -> None:
+def _pack(checkpoint: Checkpoint, layout: Layout, data: mmap.mmap, pool: ThreadPoolExecutor, told: Told) -> None:
     data[: len(layout.header)] = layout.header
-    for name, packed in layout.packed(data).items():
+    for index, (name, packed) in enumerate(layout.packed(data).items()):
+        told(index / len(layout.formats))
         outputs, inputs = packed.shape
         step = max(1, _BLOCK // inputs)
 

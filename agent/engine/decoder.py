@@ -64,11 +64,6 @@ class DecoderSpec:
         """Read a Hugging Face config.json. Raises ModelError where it is of a kind the engine does not know."""
         architecture, config = text_config(config)
         family = FAMILIES[architecture]
-        if config.get("quantization_config") is not None:
-            raise ModelError(
-                "this checkpoint is compressed already (quantization_config in config.json)",
-                hint="use the original checkpoint in bfloat16, float16 or float32: the engine compresses it by itself",
-            )
         if flag(config, "use_bidirectional_attention", False):
             raise ModelError("the attention of this model looks ahead", hint="it is no model that writes text")
         layers = size(config, "num_hidden_layers", most=1024)

@@ -44,6 +44,10 @@ class GgufTokenizer:
                 f"{file.files[0].name} holds no whole tokenizer",
                 hint="it has no tokens, not one kind for each, or tokens longer than any model's",
             )
+        for key in ("bos", "eos", "eot", "eom"):
+            id = _id(file, key, tokens)
+            if id is not None and kinds[id] == _NORMAL:
+                kinds[id] = _CONTROL  # some converters leave it out
         begins = words_of(_words_name(file)).begins if _model(file) == "gpt2" else True
         begin = _id(file, "bos", tokens) if file.flag("tokenizer.ggml.add_bos_token", begins) else None
         end = _id(file, "eos", tokens) if file.flag("tokenizer.ggml.add_eos_token", False) else None

@@ -38,6 +38,8 @@ _RUNTIME = 52 << 20  # its libraries' pages, and its threads
 _LAYER = 1_500_000  # a layer's part of the compiled graph
 _STATES = 3.6  # times the numbers that a layer makes of a token: hidden, feed-forward, query, key and value
 _TOKEN_BYTES = 600  # of the vocabulary, in the tokenizer and the grammars
+# What others quantised and the engine takes as it is; all else of less than 16 bits becomes int8.
+_STORED = {"gptq-int4": "int4", "awq-int4": "int4", "Q4_0": "int4-g32"}
 _ENCODER_STEP = 128 << 20  # a batch of long texts on its way through an embedding model
 
 
@@ -84,7 +86,8 @@ def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Sett
     if model.kind == "embedding":
         sizes = model.sizes
         return Memory(4 * (2 * sizes.total - sizes.embedding), 0, _RUNTIME + _ENCODER_STEP)
-    quantisation = choose_quantisation(options.quantisation or settings.quantisation, model.parameters)
+    wanted_bits = options.quantisation or settings.quantisation
+    quantisation = choose_quantisation(wanted_bits, model.parameters, model.quantisation)
     wanted = options.context_length or settings.context_length or LONGEST_DEFAULT
     context = min(wanted, model.context_length or wanted)
     tokens = settings.cache_tokens or CONTEXTS_HELD * context
@@ -96,6 +99,8 @@ def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Sett
         kept = choose_cache_type(options.cache_type or settings.cache_type, quantisation)
         cache = cache_bytes(model.widths, kept, tokens)
     workspace = _workspace(model.widths, context, settings.prefill_tokens, settings.threads, slots)
+    if quantisation == "stored":
+        return Memory(weight_bytes(model.sizes, _STORED.get(model.quantisation, "int8")), cache, workspace)
     return Memory(weight_bytes(model.sizes, quantisation), cache, workspace)
 
 

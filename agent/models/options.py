@@ -16,6 +16,7 @@ CACHE_TYPES = ("auto", "f32", "f16", "u8")
 FOR_EVER = math.inf
 
 _AUTO: tuple[tuple[int, Quantisation], ...] = ((50_000_000, "float"), (500_000_000, "int8"))
+_UNQUANTISED = ("", "F32", "F16", "BF16")
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
@@ -32,8 +33,11 @@ class LoadOptions:
     keep_alive_s: float | None = field(default=None, compare=False)
 
 
-def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
+def choose_quantisation(wanted: str, parameters: int, stored: str = "") -> Quantisation:
     """``auto`` takes the fewest bits that a model of this size bears without harm that shows.
+
+    A model that its makers quantised already, as ``stored`` names it, is never quantised anew to less than 8 bits: its
+    int4 is taken as it is, and all other matrices become int8.
 
     Decoding is as fast as memory is read, so large models gain most from few bits, and they lose least by them: below
     some half a billion parameters int4 costs answers noticeably, and a model of a few million reads so little a token
@@ -42,6 +46,8 @@ def choose_quantisation(wanted: str, parameters: int) -> Quantisation:
     known: dict[str, Quantisation] = {"float": "float", "int8": "int8", "int4": "int4", "int4-g32": "int4-g32"}
     if wanted in known:
         return known[wanted]
+    if stored not in _UNQUANTISED:
+        return "stored"
     return next((quantisation for below, quantisation in _AUTO if parameters < below), "int4")
 
 

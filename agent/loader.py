@@ -19,6 +19,7 @@ from agent.engine.defaults import SamplingDefaults
 from agent.engine.encoder import EncoderEngine, EncoderForm
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
+from agent.engine.gguf_folder import describe
 from agent.engine.grammar import Grammars
 from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
@@ -69,14 +70,17 @@ class Loader:
     def _text(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
-        spec = DecoderSpec.from_config(json.loads((model.path / "config.json").read_text()))
+        folder = describe(model.path, self._cache / _folder(model))
+        spec = DecoderSpec.from_config(json.loads((folder / "config.json").read_text()))
         wanted = options.context_length or engine.context_length or LONGEST_DEFAULT
         context_length = min(wanted, spec.context_length)
-        quantisation = choose_quantisation(options.quantisation or engine.quantisation, model.parameters)
+        quantisation = choose_quantisation(
+            options.quantisation or engine.quantisation, model.parameters, model.quantisation
+        )
         wanted_cache = options.cache_type or engine.cache_type
         slots = options.slots or engine.slots
-        tokenizer = Tokenizer.load(model.path, spec.vocab)
-        template = ChatTemplate.load(model.path, tokenizer)
+        tokenizer = Tokenizer.load(folder, spec.vocab)
+        template = ChatTemplate.load(folder, tokenizer)
         runner = _open_runner(
             checkpoint,
             spec,
@@ -99,7 +103,7 @@ class Loader:
             fingerprint(checkpoint.digest, quantisation),
             waiting=engine.waiting,
             prefill_tokens=engine.prefill_tokens,
-            defaults=SamplingDefaults.load(model.path),
+            defaults=SamplingDefaults.load(folder),
         )
 
     def _embedding(self, model: StoredModel, report: Report) -> Engine:

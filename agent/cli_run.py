@@ -11,10 +11,10 @@ from rich.text import Text
 from agent import log
 from agent.auth import KeyRing
 from agent.client import Client
-from agent.config import Config, make_state_dir
+from agent.config import Config, HardwareConfig, make_state_dir
 from agent.identity import device_id
 from agent.server import Served, check_ports, serve
-from hal.boards import recognise
+from hal.boards import linux_machine, recognise
 
 _SIMULATED = "simulated: this machine is no Thox board, its watts and degrees are made up (`thox sim` moves them)"
 
@@ -39,6 +39,15 @@ def _build(config: Config) -> Served:
     return build(config)
 
 
+def _hardware(its: HardwareConfig) -> str:
+    board = recognise()
+    if its.world:
+        return f"simulated: {its.module} of the World at {its.world}"
+    if its.mode == "real" or (its.mode == "auto" and board is not None):
+        return (board or linux_machine()).name
+    return _SIMULATED
+
+
 def _greet(config: Config, device: str, owner_key: str | None) -> None:
     its = config.hardware
     board = recognise() if its.mode == "auto" and not its.world else None
@@ -47,7 +56,7 @@ def _greet(config: Config, device: str, owner_key: str | None) -> None:
     cluster = Client(config.server.bind, config.server.cluster_port)
     rows = [
         ("device", device),
-        ("hardware", board.name if board else simulated),
+        ("hardware", _hardware(config.hardware)),
         ("inference", f"{inference.url}  (OpenAI's API)"),
         ("cluster", cluster.url),
         ("models", ", ".join(config.models.preload) or "none at start"),

@@ -93,7 +93,7 @@ class EngineConfig:
 class HardwareConfig:
     """``[hardware]``: which drivers."""
 
-    mode: str = "auto"  # auto: the board's own where one is recognised, else simulated; simulated
+    mode: str = "auto"  # real: this machine's own drivers; auto: that on a recognised board, else simulated
     world: str = ""  # the socket of a simulated World that is served elsewhere, to be a module of it
     module: str = "module-1"  # which one
     wiring: Mapping[str, str] = field(default_factory=dict)  # names of hal/boards.BoardWiring, where a carrier differs
@@ -163,7 +163,7 @@ _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0"
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "engine.quantisation": ("auto", "float", "int8", "int4", "int4-g32"),
     "engine.cache_type": ("auto", "f32", "f16", "u8"),
-    "hardware.mode": ("auto", "simulated"),
+    "hardware.mode": ("auto", "simulated", "real"),
     "log.level": ("debug", "info", "warning", "error"),
     "log.format": ("text", "json"),
 }

@@ -62,6 +62,17 @@ class BoardWiring:
 _P3767 = BoardWiring(tag_bus="c250000.i2c", sink_bus="c250000.i2c", gpu="17000000.gpu")
 _P3701 = BoardWiring(tag_bus="31e0000.i2c", sink_bus="31e0000.i2c", gpu="17000000.gpu", meter_label="")
 _P3834 = BoardWiring(meter="ina238", meter_label="", gpu="gpu-gpc-0")
+_UNWIRED = BoardWiring(
+    stack_top="",
+    stack_bottom="",
+    field_detect="",
+    alert="",
+    load_enable="",
+    reader="",
+    meter="",
+    meter_label="",
+    link="",
+)
 
 
 def wiring(facts: BoardFacts) -> BoardWiring:
@@ -69,7 +80,7 @@ def wiring(facts: BoardFacts) -> BoardWiring:
     for words, its in (("Orin NX", _P3767), ("Orin Nano", _P3767), ("AGX Orin", _P3701), ("Thor", _P3834)):
         if words in facts.name:
             return its
-    return BoardWiring(meter="", meter_label="")
+    return _UNWIRED
 
 
 def rewired(its: BoardWiring, names: Mapping[str, str]) -> BoardWiring:

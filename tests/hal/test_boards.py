@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hal.base import HardwareError
-from hal.boards import linux_machine, recognise
+from hal.boards import BOARDS, linux_machine, recognise, rewired, wiring
 from hal.open import open_hardware
 
 
@@ -45,17 +45,40 @@ def test_other_boards_are_not(tmp_path: Path, compatible: str, model: str) -> No
     assert open_hardware("auto", tmp_path).simulated
 
 
-def test_a_recognised_board_without_drivers_says_so_and_is_simulated_only_on_request(tmp_path: Path) -> None:
+def test_a_recognised_board_that_lacks_a_part_says_so_and_is_simulated_only_on_request(tmp_path: Path) -> None:
     tree(tmp_path, "nvidia,p3767-0000")
     with pytest.raises(HardwareError, match="Orin NX") as caught:
         open_hardware("auto", tmp_path)
-    assert "simulated" in caught.value.hint
+    assert 'mode = "simulated"' in caught.value.hint
     assert open_hardware("simulated", tmp_path).simulated
 
 
 def test_an_unknown_mode_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(HardwareError, match="real"):
-        open_hardware("real", tmp_path)
+    with pytest.raises(HardwareError, match="pretended") as caught:
+        open_hardware("pretended", tmp_path)
+    assert "simulated" in caught.value.hint
+
+
+def test_a_carriers_names_are_data_that_its_owner_may_override() -> None:
+    its = wiring(BOARDS["nvidia,p3767-0000"])
+    assert (its.stack_top, its.tag_address) == ("STACK_DET_TOP", 0x55)
+    other = rewired(its, {"stack_top": "GPIO17", "tag_address": "0x56", "reader_face": "bottom"})
+    assert (other.stack_top, other.tag_address, other.reader_face) == ("GPIO17", 0x56, "bottom")
+    for bad in ({"stak_top": "x"}, {"tag_address": "here"}, {"reader_face": "left"}):
+        with pytest.raises(HardwareError) as caught:
+            rewired(its, bad)
+        assert caught.value.hint or "left" in str(caught.value)
+
+
+def test_a_machine_that_is_no_jetson_has_nothing_wired(tmp_path: Path) -> None:
+    plain = wiring(linux_machine(tmp_path))
+    assert not (plain.stack_top or plain.alert or plain.reader or plain.tag_bus or plain.link or plain.meter)
+
+
+def test_an_override_that_no_wiring_has_is_an_error_in_every_mode(tmp_path: Path) -> None:
+    for mode in ("auto", "simulated", "real"):
+        with pytest.raises(HardwareError, match="stak"):
+            open_hardware(mode, tmp_path, wiring={"stak_top": "x"})
 
 
 def test_any_linux_machine_states_its_memory_and_cores(tmp_path: Path) -> None:

@@ -24,7 +24,11 @@ class HelperPowerCap:
         self._path = path
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
-        self._ends = self._ask("look")
+        try:
+            self._ends = self._ask("look")
+        except HardwareError:
+            self.close()
+            raise
 
     @property
     def floor_w(self) -> float:

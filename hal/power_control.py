@@ -61,7 +61,9 @@ class PowerControl:
         self._gpu = _gpu(sysfs, gpu) if gpu else None
         self._cpus = [_cpu(sysfs, folder) for folder in sysfs.names("sys/devices/system/cpu/cpufreq/policy*")]
         if self._gpu is None and any(step.gpu_hz is not None for step in ladder.steps):
-            raise MissingPartError(f"no frequency of a GPU called {gpu!r} in /sys/class/devfreq", "see its names there")
+            raise MissingPartError(
+                f"no frequency of a GPU called {gpu!r} in /sys/class/devfreq", "ls /sys/class/devfreq"
+            )
         if not self._cpus and any(step.cpu_khz is not None for step in ladder.steps):
             raise MissingPartError("no cpufreq policy in /sys/devices/system/cpu/cpufreq", "is the kernel NVIDIA's?")
 

@@ -67,7 +67,7 @@ class PowerHelper:
             self._server.bind(str(path))
         finally:
             os.umask(umask)
-        self._server.listen(CLIENTS)
+        self._server.listen(4 * CLIENTS)
 
     def step(self, timeout: float) -> None:
         """Serve what comes within ``timeout`` seconds, and look after the switch."""

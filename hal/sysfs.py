@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,11 @@ class Sysfs:
 
     def write(self, name: str, value: str) -> None:
         """Raises OSError, also when the driver refuses the value. Never creates a file."""
-        with self.path(name).open("r+b", buffering=0) as file:
-            file.write(value.encode())
+        file = os.open(self.path(name), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            os.write(file, value.encode())
+        finally:
+            os.close(file)
 
     def exists(self, name: str) -> bool:
         return self.path(name).exists()

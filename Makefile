@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench nano clean
+.PHONY: help run test soak lint bench nano clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -15,6 +15,10 @@ run: $(VENV)/.run ## start a node with a simulated stack and the model that ship
 
 test: $(VENV)/.test lint ## ruff, mypy and every test
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The worlds are new ones each time; one that breaks a rule is shrunk and printed.
+soak: $(VENV)/.test ## the long run: 10,000 random worlds of the power contract (SOAK_WORLDS=...)
+	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),10000) $(BIN)/python -m pytest --timeout 0 tests/cluster/test_power_worlds.py
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check .

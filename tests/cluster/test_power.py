@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
@@ -13,6 +14,7 @@ from agent.cluster.power import (
     PRIORITIES,
     Budget,
     Contract,
+    Limit,
     Member,
     Priority,
     admit,
@@ -33,7 +35,21 @@ def budgets(draw: st.DrawFn) -> Budget:
     for i in range(draw(st.integers(1, 8))):
         floor = draw(st.floats(1, 20))
         members.append(Member(f"node-{i}", floor, floor + draw(st.floats(0, 60))))
-    return Budget(sum(one.floor_w for one in members) + draw(st.floats(0, 200)), tuple(members))
+    contacts = []
+    for i in draw(st.lists(st.integers(1, len(members)), max_size=3)):  # a chain: the supply is at node-0
+        behind = members[i:] or members[-1:]
+        limit = sum(one.floor_w for one in behind) + draw(st.floats(0, 80))
+        contacts.append(Limit(limit, frozenset(one.node_id for one in behind)))
+    return Budget(sum(one.floor_w for one in members) + draw(st.floats(0, 200)), tuple(members), tuple(contacts))
+
+
+def full(budget: Budget, watts: Mapping[str, float], node: str) -> list[Limit]:
+    """The limits that keep a node from getting more."""
+    return [
+        limit
+        for limit in budget.limits
+        if node in limit.nodes and sum(watts[one] for one in limit.nodes) >= limit.watts - SLACK
+    ]
 
 
 @st.composite
@@ -65,7 +81,8 @@ def test_no_order_of_asking_breaks_a_rule(budget: Budget, wanted: list[Contract]
     held = settle(budget, wanted)
     watts = share(budget, held)
     assert set(watts) == {one.node_id for one in budget.members}
-    assert sum(watts.values()) <= budget.supply_w + SLACK
+    for limit in budget.limits:
+        assert sum(watts[node] for node in limit.nodes) <= limit.watts + SLACK
     contracts = {one.node_id: one for one in held}
     for member in budget.members:
         given_w, contract = watts[member.node_id], contracts.get(member.node_id)
@@ -90,6 +107,8 @@ def test_a_lower_priority_rises_only_when_every_higher_one_has_what_it_asked_for
         if watts[high.node_id] >= top - SLACK:
             continue
         for low in held:
+            if not any(low.node_id in limit.nodes for limit in full(budget, watts, high.node_id)):
+                continue  # what it has would not reach the one in want
             promise = max(low.min_w, members[low.node_id].floor_w)
             if PRIORITIES.index(low.priority) < PRIORITIES.index(high.priority):
                 assert watts[low.node_id] <= promise + SLACK
@@ -116,7 +135,7 @@ def test_watts_are_not_left_over_while_somebody_wants_them(budget: Budget, wante
     watts = share(budget, held)
     members = {one.node_id: one for one in budget.members}
     hungry = [c for c in held if watts[c.node_id] < min(c.requested_w, members[c.node_id].peak_w) - SLACK]
-    assert not hungry or sum(watts.values()) == pytest.approx(budget.supply_w)
+    assert all(full(budget, watts, contract.node_id) for contract in hungry)
 
 
 @settings(max_examples=80, deadline=None)
@@ -130,8 +149,10 @@ def test_a_supply_that_shrinks_never_leaves_more_promised_than_it_gives(
     kept = bearable(weaker, held)
     assert set(kept) <= set(held) and set(bearable(budget, held)) == set(held)
     assert sum(share(weaker, kept).values()) <= weaker.supply_w + SLACK
-    ranks = [PRIORITIES.index(one.priority) for one in kept]
-    assert all(PRIORITIES.index(one.priority) <= min(ranks, default=9) for one in held if one not in kept)
+    for gone in (one for one in held if one not in kept):
+        behind = [limit.nodes for limit in weaker.limits if gone.node_id in limit.nodes]
+        rank = PRIORITIES.index(gone.priority)  # somewhere on its way nobody less important was kept
+        assert any(all(rank <= PRIORITIES.index(one.priority) for one in kept if one.node_id in ids) for ids in behind)
 
 
 STACK = Budget(65.0, (Member("a", 10.0, 40.0), Member("b", 10.0, 40.0)))
@@ -148,6 +169,28 @@ def test_two_that_ask_for_everything_get_half_each_and_a_higher_priority_goes_fi
     assert share(STACK, (ask("a", 40), ask("b", 40, priority="high"))) == {"a": 25.0, "b": 40.0}
     assert share(STACK, (ask("a", 40, 30), ask("b", 40, priority="critical"))) == {"a": 30.0, "b": 35.0}
     assert share(STACK, (ask("a", 15), ask("b", 40))) == {"a": 15.0, "b": 40.0}
+
+
+def test_what_a_contact_does_not_carry_goes_to_those_before_it() -> None:
+    members = tuple(Member(name, 10.0, 40.0) for name in "abc")
+    chain = Budget(100.0, members, (Limit(50.0, frozenset("bc")), Limit(20.0, frozenset("c"))))
+    assert share(chain, [ask(name, 40) for name in "abc"]) == {"a": 40.0, "b": 30.0, "c": 20.0}
+    assert share(chain, [ask("a", 40), ask("b", 20), ask("c", 40, priority="high")]) == {"a": 40, "b": 20, "c": 20}
+
+
+def test_a_promise_that_a_contact_does_not_carry_is_refused_with_what_it_carries() -> None:
+    members = tuple(Member(name, 10.0, 40.0) for name in "abc")
+    chain = Budget(100.0, members, (Limit(45.0, frozenset("bc")),))
+    with pytest.raises(RequestError, match="45 W") as never:
+        admit(chain, (), ask("b", 40, 36), NOW)
+    assert "35" in (never.value.hint or "")
+    held = admit(chain, (), ask("c", 20, 20, until=NOW + 30), NOW)
+    with pytest.raises(UnavailableError, match="45 W") as later:
+        admit(chain, held, ask("b", 40, 26), NOW)
+    assert later.value.retry_after == 30 and "25" in (later.value.hint or "")
+    held = admit(chain, held, ask("b", 40, 25), NOW)
+    assert bearable(replace(chain, contacts=(Limit(40.0, frozenset("bc")),)), held) != held
+    assert "contact of 45 W" in explain(chain, ask("b", 40), 25.0)
 
 
 def test_a_contract_that_ends_leaves_its_node_at_the_floor() -> None:

@@ -18,7 +18,7 @@ from agent.cluster.power import PRIORITIES, Contract, Priority
 
 SOAK = int(os.environ.get("THOX_SOAK_WORLDS", "0"))
 RANDOM = settings(
-    max_examples=SOAK or 90,
+    max_examples=SOAK or 200,
     stateful_step_count=40 if SOAK else 22,
     deadline=None,
     database=None,

@@ -85,7 +85,7 @@ class RaisesInQuiet(Allocator):
 
 class NoNonce(Allocator):
     def _is_echo(self, request: PowerRequest) -> bool:
-        return True
+        return request.echo > 0
 
 
 class AnswersTwice(Allocator):

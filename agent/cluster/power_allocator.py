@@ -26,6 +26,7 @@ from agent.cluster.power_messages import Handover, PowerGrant, PowerRequest, Tak
 from agent.cluster.power_timing import Timing
 from agent.errors import NotFoundError
 
+FARTHEST = 2**20  # terms ahead that are believed: nobody can use the numbers up
 _DUST_W = 1e-9  # of sums of floats
 
 
@@ -137,6 +138,8 @@ class Allocator:
         if entry is None or not self.has_authority(now) or self._alerted:
             return None
         if request.term is not None and request.term > self.term:
+            if request.term.number > self.term.number + FARTHEST:
+                return None
             self._outdo(request.term, now)
         if now < self._silent_until:
             return None
@@ -156,8 +159,7 @@ class Allocator:
         its book, and grants no more: a message alone stops nobody.
         """
         if self._successor != question.term.birth:
-            recent = now < self._seen + self.timing.reading_s
-            if not self._released or self._successor or not recent or self.is_quiet(now):
+            if not self._released or not self.has_authority(now) or self.is_quiet(now):
                 return None
             self.retired, self._successor = True, question.term.birth
         return Handover(self.term, question.term.birth, self.ledger.exposures(now))
@@ -177,7 +179,9 @@ class Allocator:
         return True
 
     def release(self) -> None:
-        """The supply is about to be plugged in elsewhere: let the module that then asks take over."""
+        """A second supply is plugged in elsewhere: let the module that asks take over. That ``retired`` then holds must
+        be kept on disk before the answer goes out: only an unplugged supply makes this module an allocator again.
+        """
         self._released = True
 
     # What clients ask for.

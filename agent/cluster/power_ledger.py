@@ -16,6 +16,7 @@ from agent.cluster.power_node import tolerated
 from agent.cluster.power_timing import Timing
 
 NEVER = float("-inf")
+WANT_STEP_W = 0.5  # a want that changes by less is the same: noise moves no caps
 
 
 @dataclass(slots=True)
@@ -69,14 +70,17 @@ class Ledger:
         entry = self.entries[request.node_id]
         if request.loaded or request.echo > entry.lit:
             entry.loaded = request.loaded
-        entry.want_w, entry.priority = request.want_w, request.priority
+        if abs(request.want_w - entry.want_w) >= WANT_STEP_W:
+            entry.want_w = request.want_w
+        entry.priority = request.priority
         entry.held_w, entry.measured_w, entry.boot = request.held_w, request.measured_w, request.boot
         entry.last, entry.heard = (request.echo, request.seq), now
 
     def record(self, node: str, watts: float, nonce: int, now: float) -> None:
         """A grant goes out. It may switch the node's load on, and the node be silent ever after."""
         entry = self.entries[node]
-        entry.grants.append((watts, now + self.timing.hold_s))
+        larger = [one for one in entry.grants if one[0] > watts]  # this one outlasts all the others
+        entry.grants = [*larger, (watts, now + self.timing.hold_s)]
         if watts > 0:
             entry.loaded, entry.lit = True, nonce
 
@@ -151,11 +155,11 @@ class Ledger:
         gone = {node: self.exposure(node, now) for node in self._left}
         fits: dict[str, float] = {}
         for node in sorted(order, key=rank):
-            least = self.least(self.entries[node], now)
+            floor = self.entries[node].member.floor_w  # what a meter says switches nobody off
             inside = [limit for limit in limits if node in limit.nodes]
             taken = [sum(watts for one, watts in (fits | gone).items() if one in limit.nodes) for limit in inside]
-            if all(used + least <= limit.watts for used, limit in zip(taken, inside, strict=True)):
-                fits[node] = least
+            if all(used + floor <= limit.watts for used, limit in zip(taken, inside, strict=True)):
+                fits[node] = floor
         return frozenset(fits)
 
     def budget(self, usable_w: float, contacts: tuple[Limit, ...], carried: frozenset[str], now: float) -> Budget:

@@ -247,6 +247,44 @@ def test_a_stranger_gets_no_answer() -> None:
     assert allocator.request(request, now) is None
 
 
+def test_a_want_that_is_noisy_moves_no_caps() -> None:
+    allocator, now = settled(60.0)
+    nodes = [PowerNode(member, "b" * 16) for member in MEMBERS]
+    grants = set()
+    for beat in range(120):
+        now += TIMING.beat_s
+        allocator.supply(60.0, now)
+        for node in nodes:
+            grant = ask(allocator, node, now, 15.0 + 0.2 * (-1) ** beat)
+            grants.add(grant and grant.watts)
+    assert len(grants - {None}) == 1
+
+
+def test_a_flood_of_requests_fills_no_memory() -> None:
+    allocator, now = settled(60.0)
+    node = PowerNode(MEMBERS[1], "b" * 16)
+    for i in range(500):
+        ask(allocator, node, now + i / 10_000, 10.0 + i % 30)
+    assert len(allocator.ledger.entries["node-1"].grants) <= 31
+
+
+def test_a_term_from_far_ahead_is_not_believed_so_nobody_uses_the_numbers_up() -> None:
+    allocator, now = settled()
+    for number, outdone in ((2**52, False), (40, True)):
+        request = PowerRequest("node-1", "b" * 16, Term(number, "x", "c" * 16), 1, 1, True, 10.0, 40.0, "normal", None)
+        assert allocator.request(request, now) is None
+        assert (allocator.term.number == number + 1) is outdone
+
+
+def test_a_meter_that_lies_switches_no_other_module_off() -> None:
+    allocator, now = settled(32.0)
+    nodes = [PowerNode(member, "b" * 16) for member in MEMBERS]
+    for measured in (None, None, 40.0, 40.0):
+        for node in nodes:
+            ask(allocator, node, now, 10.0, measured if node is nodes[0] else None)
+    assert all(node.loaded for node in nodes)
+
+
 def test_waits_allow_for_clocks_that_drift_apart() -> None:
     timing = Timing(lease_s=3.0, drift=0.02)
     assert timing.hold_s == pytest.approx(3.0 * 1.02 / 0.98)

@@ -133,6 +133,7 @@ class GpioAlertLine:
         self._request = request(name, _watched(), dev)
         self._offset = self._request.offsets[0]
         self._pulled = False
+        self._level = _active(self._request, name)  # as far as ``wait`` has been told
         self._lock = threading.Lock()
         self._changes: deque[bool] = deque()
         self._wake, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)[::-1]
@@ -161,16 +162,13 @@ class GpioAlertLine:
             if pulled == self._pulled:
                 return
             self._collect()
-            was = self._pulled or _active(self._request, self._name)
             try:
                 self._request.reconfigure_lines({self._offset: _pulling() if pulled else _watched()})
             except OSError as error:
                 raise HardwareError(f"{self._name} does not take {'a pull' if pulled else 'its release'}") from error
             self._pulled = pulled
-            now = pulled or _active(self._request, self._name)
-            if now != was:
-                self._changes.append(now)
-                os.write(self._wake, b"!")
+            self._tell(pulled or _active(self._request, self._name))
+            os.write(self._wake, b"!")
 
     def close(self) -> None:
         self._request.release()
@@ -182,7 +180,13 @@ class GpioAlertLine:
             os.read(self._woken, 64)
         while self._request.wait_edge_events(timedelta(0)):
             for event in self._request.read_edge_events():
-                self._changes.append(event.event_type is gpiod.EdgeEvent.Type.RISING_EDGE)
+                self._tell(event.event_type is gpiod.EdgeEvent.Type.RISING_EDGE)
+
+    def _tell(self, level: bool) -> None:
+        # What pulling or letting go changed may come as an edge, too: a change is told once.
+        if level != self._level:
+            self._level = level
+            self._changes.append(level)
 
 
 class GpioLoadSwitch:

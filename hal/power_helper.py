@@ -176,14 +176,14 @@ def switch_mode(mode: int, program: str = NVPMODEL) -> None:
         log.error("the power mode was not switched: %s", error)
 
 
-def this_ladder(sysfs: Sysfs, board: str) -> Ladder:
+def this_ladder(sysfs: Sysfs, board: str, file: str = LADDER) -> Ladder:
     """The ladder that was measured on this module, else one of its power modes. Raises HardwareError."""
-    measured = sysfs.text_or(LADDER)
+    measured = sysfs.text_or(file)
     if measured:
         return loads(measured)
     modes = sysfs.text_or(MODES)
     if not modes:
-        raise HardwareError(f"neither {LADDER} nor {MODES} is there", "install nvidia-l4t-nvpmodel, or write a ladder")
+        raise HardwareError(f"neither {file} nor {MODES} is there", "install nvidia-l4t-nvpmodel, or write a ladder")
     return from_modes(board, parse(modes).live(sysfs))
 
 
@@ -192,12 +192,13 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, default=Path("/run/thox/power.sock"))
     parser.add_argument("--group", default="thox", help="whose members may ask")
     parser.add_argument("--gpu", help="the GPU's name in /sys/class/devfreq, where the board table is wrong")
+    parser.add_argument("--ladder", default=LADDER, help="what was measured on this module (default: %(default)s)")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sysfs, board = Sysfs(), recognise()
     try:
         gpu = options.gpu if options.gpu is not None else wiring(board).gpu if board else ""
-        control = PowerControl(sysfs, this_ladder(sysfs, board.name if board else ""), gpu, switch_mode)
+        control = PowerControl(sysfs, this_ladder(sysfs, board.name if board else "", options.ladder), gpu, switch_mode)
         helper = PowerHelper(control, options.socket, members_of(options.group))
         os.chown(options.socket, 0, grp.getgrnam(options.group).gr_gid)
     except (HardwareError, OSError) as error:

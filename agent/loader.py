@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from agent.config import Config
@@ -25,6 +23,7 @@ from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
 from agent.models.checkpoint import StoredModel
+from agent.models.disk import packed_folder
 from agent.models.memory import CONTEXTS_HELD, LONGEST_DEFAULT, Memory, Settings, estimate
 from agent.models.options import LoadOptions, choose_cache_type, choose_quantisation
 
@@ -35,14 +34,7 @@ class Loader:
     def __init__(self, config: Config, meter: Meter) -> None:
         self._config = config
         self._meter = meter
-        self._cache = config.state_dir / "cache"  # packed weights: made again whenever they are missing
-
-    def sweep(self, models: Iterable[StoredModel]) -> None:
-        """Delete the packed weights of all models but these."""
-        kept = {_folder(model) for model in models}
-        for folder in self._cache.glob("*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        self._cache = packed_weights(config)
 
     def __call__(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
         """The model, ready to answer. Takes seconds to minutes; ``report`` hears how far it is.
@@ -70,7 +62,7 @@ class Loader:
     def _text(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
-        folder = describe(model.path, self._cache / _folder(model))
+        folder = describe(model.path, packed_folder(self._cache, model))
         spec = DecoderSpec.from_config(json.loads((folder / "config.json").read_text()))
         wanted = options.context_length or engine.context_length or LONGEST_DEFAULT
         context_length = min(wanted, spec.context_length)
@@ -89,7 +81,7 @@ class Loader:
             context_length=context_length,
             cache_tokens=engine.cache_tokens or CONTEXTS_HELD * context_length,
             threads=engine.threads or physical_cores(),
-            cache=self._cache / _folder(model),
+            cache=packed_folder(self._cache, model),
             cache_type=choose_cache_type(wanted_cache, quantisation) if wanted_cache != "auto" else None,
             report=report,
         )
@@ -118,8 +110,9 @@ class Loader:
         return EncoderEngine(model.name, spec, form, tokenizer, fingerprint=mark, meter=self._meter)
 
 
-def _folder(model: StoredModel) -> str:
-    return hashlib.blake2b(model.digest.encode(), digest_size=16).hexdigest()
+def packed_weights(config: Config) -> Path:
+    """The folder of packed weights, which are made again whenever they are missing."""
+    return config.state_dir / "cache"
 
 
 def fingerprint(digest: str, quantisation: str) -> str:

@@ -15,7 +15,8 @@ from agent.cluster.service import ClusterService
 from agent.config import Config, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id
-from agent.loader import Loader
+from agent.loader import Loader, packed_weights
+from agent.models.disk import Disk
 from agent.models.host import ModelHost
 from agent.models.options import FOR_EVER
 from agent.models.pull import Puller
@@ -37,7 +38,6 @@ class Node:
         keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
         loader = Loader(config, telemetry)
-        loader.sweep(store.models())
         self._host = ModelHost(
             store,
             loader,
@@ -59,7 +59,9 @@ class Node:
             device_id(state_dir), address, version("thox-agent"), hardware, self._host, store
         )
         self._puller = Puller(store, config.models)
-        management = [models_blueprint(self._host, store, self._puller)]
+        disk = Disk(store, self._puller.blobs, packed_weights(config))
+        disk.sweep_packed()
+        management = [models_blueprint(self._host, store, self._puller, disk)]
         inference = make_inference_app(self._host, keys, limiter, telemetry, config, management)
         cluster = make_cluster_app(self._cluster, self._host, keys, limiter, telemetry, config, management)
         self.apps: Mapping[int, Wsgi] = {

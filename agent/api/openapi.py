@@ -80,16 +80,22 @@ def describes(
     *,
     body: Sequence[Field[object]] | Json | None = None,
     stream: bool = False,
+    lines: bool = False,
     media: str = "application/json",
     errors: Sequence[int] = (),
     query: Json | None = None,
     status: int = 200,
 ) -> Callable[[View], View]:
-    """Describe a view. ``body``: the parser's own fields, or a JSON Schema; ``errors``: those beside the usual ones."""
+    """Describe a view. ``body``: the parser's own fields, or a JSON Schema; ``errors``: those beside the usual ones.
+
+    ``stream``: the answer can also come as server-sent events; ``lines``: as lines of JSON.
+    """
     schema = body if body is None or not isinstance(body, Sequence) else object_schema(body)
     contents: dict[str, object] = {media: {"schema": answer}}
     if stream:
         contents["text/event-stream"] = {"schema": _EVENT}
+    if lines:
+        contents["application/x-ndjson"] = {"schema": {"type": "string"}}
     usual = {401, 403, 429, 500} | ({400, 413, 415} if schema is not None else set[int]())
     operation = Operation(summary, contents, schema, sorted(usual | set(errors)), query or {}, status)
 

@@ -21,7 +21,7 @@ from agent.engine.base import Engine, Report
 from agent.errors import EngineError, ModelError, NoRoomError, NotFoundError, ThoxError, UnavailableError
 from agent.models.checkpoint import StoredModel
 from agent.models.lease import HostedModel, Job, Lease, Loaded, again, loading_error
-from agent.models.memory import Estimate, anonymous_bytes, available_bytes, estimate
+from agent.models.memory import Estimate, Memory, anonymous_bytes, available_bytes, estimate
 from agent.models.options import FOR_EVER, LoadOptions
 from agent.models.shelf import Shelf
 from agent.models.store import ModelStore
@@ -215,6 +215,10 @@ class ModelHost:
         with self._changed:
             names = {*(one.model.name for one in self._shelf), *self._jobs, *self._failed}
         return [state for name in sorted(names) if (state := self.state(name)).state != "available"]
+
+    def needed(self, model: StoredModel, options: LoadOptions | None = None) -> Memory:
+        """What a load would take."""
+        return self._needed(model, self._fitting(model, options or LoadOptions()))
 
     def memory_free(self) -> int:
         """Bytes that a further model may take: what is free without what the loaded ones have still coming."""

@@ -160,15 +160,15 @@ class BlobStore:
                     found.append(UnreferencedBlob(Path(entry.path), stat.st_size, stat.st_mtime, partial))
         return sorted(found, key=lambda blob: blob.modified)
 
-    def sweep(self, older_than_s: float = 0.0) -> int:
+    def sweep(self, older_than_s: float = 0.0, *, partial: bool = True) -> int:
         """Delete what is unreferenced and was not written to for so long; the bytes that this freed.
 
-        With ``older_than_s`` at 0 also what a pull that was cut has got so far: the next one begins anew.
+        ``partial``: also what a pull that was cut has got so far: the next one begins anew.
         """
         freed, now = 0, time.time()
         with self._condition:  # no pull may take hold of a blob in between
             for blob in self.unreferenced():
-                if now - blob.modified >= older_than_s:
+                if now - blob.modified >= older_than_s and (partial or not blob.partial):
                     blob.path.unlink(missing_ok=True)
                     freed += blob.bytes
         return freed

@@ -31,6 +31,7 @@ from agent.models.checkpoint import StoredModel, inspect
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:(?:/|::?|@)[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _LONGEST_NAME = 200  # percent-encoded it must fit into the 255 bytes of a file name
 _NEW = ".partial-"
+_WORDS_OF_THE_API = ("pull", "usage")  # GET and DELETE /v1/models/<these> mean something else
 _MOST_HOPS = 8  # an alias of an alias, at most so often
 
 
@@ -111,12 +112,24 @@ class ModelStore:
     def alias(self, source: str, destination: str) -> StoredModel:
         """Give a model another name, kept over restarts. Raises RequestError where the name is a model's own."""
         model = self.find(source)
-        if self._model(check_name(destination, "destination")) is not None:
-            raise RequestError(f"{destination} is a model already", hint="choose another name", param="destination")
+        self._check_unused(destination)
         with self._lock:
             self._own = {**self._own, destination: model.name}
             self._write_aliases()
         return model
+
+    def copy(self, source: str, destination: str) -> StoredModel:
+        """A model of its own with the same files, which stays when the first is removed. Files are linked, not doubled,
+        where the disk allows it. Raises RequestError where the name is a model's own.
+        """
+        model = self.find(source)
+        self._check_unused(destination)
+        with self.incoming(destination) as folder:
+            # A package's files may be replaced in place by its next version: a copy of them is one.
+            shutil.copytree(
+                model.path, folder, copy_function=shutil.copy2 if model.builtin else _link, dirs_exist_ok=True
+            )
+        return self.find(destination)
 
     def remove(self, name: str) -> StoredModel | None:
         """Delete a model with its files, or an alias (None is returned: the model stays).
@@ -154,6 +167,7 @@ class ModelStore:
             raise RequestError(
                 f"{name} came with the software and cannot be replaced", hint="choose another name", param="model"
             )
+        _check_free(name, "model")
         partial = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
         try:
             fresh = partial / "new"
@@ -166,6 +180,11 @@ class ModelStore:
                 fresh.rename(final)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _check_unused(self, name: str) -> None:
+        _check_free(check_name(name, "destination"), "destination")
+        if self._model(name) is not None:
+            raise RequestError(f"{name} is a model already", hint="choose another name", param="destination")
 
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
@@ -205,6 +224,20 @@ class ModelStore:
         fresh = self._alias_file.with_suffix(".new")
         fresh.write_text(json.dumps(self._own, indent=2) + "\n")
         fresh.replace(self._alias_file)
+
+
+def _check_free(name: str, param: str) -> None:
+    if name in _WORDS_OF_THE_API:
+        raise RequestError(f"{name} is a word of the API and no model's name", hint="choose another name", param=param)
+
+
+def _link(source: str, target: str) -> str:
+    """Weights are never edited in place."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # a disk without links
+        shutil.copy2(source, target)
+    return target
 
 
 def _shown(name: object) -> str:

@@ -16,6 +16,7 @@ from agent.api.models import models_blueprint
 from agent.auth import KeyRing
 from agent.cluster.service import ClusterService
 from agent.config import Config, LimitsConfig, ModelsConfig
+from agent.models.disk import Disk
 from agent.models.host import ModelHost
 from agent.models.pull import Puller
 from agent.models.store import ModelStore
@@ -43,7 +44,9 @@ class Device:
         self.keys = KeyRing(state_dir)
         self.key = self.keys.create("owner", ["inference", "models", "cluster", "power", "admin"])[1]
         config = Config(state_dir=state_dir, limits=LimitsConfig(cluster_per_minute=0))
-        routes = models_blueprint(self.host, self.store, Puller(self.store, ModelsConfig(registry=registry)))
+        self.puller = Puller(self.store, ModelsConfig(registry=registry))
+        self.disk = Disk(self.store, self.puller.blobs, state_dir / "cache")
+        routes = models_blueprint(self.host, self.store, self.puller, self.disk)
         self.app = make_cluster_app(self.service, self.host, self.keys, RateLimiter(), Telemetry(), config, [routes])
 
     def call(self, method: str, path: str, body: object = None, key: str | None = None) -> TestResponse:
@@ -82,5 +85,6 @@ def open_device(state_dir: Path, registry: str = "") -> Iterator[Device]:
         yield device
     finally:
         device.loader.gate.set()
+        device.puller.close()
         device.host.close()
         device.service.close()

@@ -21,6 +21,7 @@ from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
 from agent.config import Config, LimitsConfig, ServerConfig
+from agent.models.disk import Disk
 from agent.models.host import ModelHost
 from agent.models.pull import Puller
 from agent.models.store import ModelStore
@@ -95,7 +96,8 @@ def open_api(
     host = ModelHost(store, lambda _model, _options, _report: engine, available=lambda: 1 << 40)
     keys = KeyRing(state_dir)
     _, key = keys.create("owner", ALL)
-    models = models_blueprint(host, store, Puller(store))
+    puller = Puller(store)
+    models = models_blueprint(host, store, puller, Disk(store, puller.blobs, state_dir / "cache"))
     app = make_inference_app(host, keys, RateLimiter(), Telemetry(), config, [models])
     try:
         host.load(MODEL)

@@ -27,7 +27,12 @@ ROUTES = (
     ("POST", "/v1/models/load"),
     ("POST", "/v1/models/unload"),
     ("POST", "/v1/models/copy"),
+    ("POST", "/v1/models/alias"),
+    ("GET", "/v1/models/pull"),
     ("POST", "/v1/models/pull"),
+    ("DELETE", "/v1/models/pull"),
+    ("GET", "/v1/models/usage"),
+    ("POST", "/v1/models/prune"),
 )
 WITH_INPUT = [route for route in ROUTES if route[0] != "GET"]  # the others leave nothing to get wrong
 

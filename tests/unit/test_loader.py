@@ -17,8 +17,10 @@ from agent.engine.base import Embeddings, EmbedRequest, Engine, Request, Samplin
 from agent.errors import ModelError
 from agent.loader import Loader, fingerprint, physical_cores
 from agent.models.checkpoint import StoredModel, inspect
+from agent.models.disk import Disk
 from agent.models.options import LoadOptions, choose_quantisation
-from agent.models.store import builtin_models
+from agent.models.pull_blobs import BlobStore
+from agent.models.store import ModelStore, builtin_models
 from agent.telemetry import Telemetry
 
 
@@ -81,16 +83,32 @@ def test_a_folder_that_contradicts_itself_is_refused_by_name(
 
 
 def test_packed_weights_are_kept_for_the_next_start_until_their_model_is_gone(loader: Loader, tmp_path: Path) -> None:
-    nano = _stored("thox-nano")
-    loader(nano, LoadOptions(quantisation="int8"), _unheard).close()
+    shutil.copytree(builtin_models()["thox-nano"], tmp_path / "models" / "mine")
+    store = ModelStore(tmp_path, {})
+    disk = Disk(store, BlobStore(tmp_path / "blobs"), tmp_path / "cache")
+    loader(store.find("mine"), LoadOptions(quantisation="int8"), _unheard).close()
     packed = list((tmp_path / "cache").rglob("int8-*"))
-    assert len(packed) == 1
+    assert len(packed) == 1 and disk.usage().packed >= packed[0].stat().st_size
     made = packed[0].stat().st_mtime_ns
-    loader.sweep([nano])
-    loader(nano, LoadOptions(quantisation="int8"), _unheard).close()
+    disk.sweep_packed()
+    loader(store.find("mine"), LoadOptions(quantisation="int8"), _unheard).close()
     assert packed[0].stat().st_mtime_ns == made
-    loader.sweep([_stored("all-minilm-l6-v2")])
+    removed = store.remove("mine")
+    assert removed is not None
+    disk.forget(removed)
     assert not packed[0].exists()
+
+
+def test_a_load_tells_what_it_is_doing(loader: Loader) -> None:
+    heard: list[tuple[str, float]] = []
+    loader(_stored("thox-nano"), LoadOptions(128, "int8"), lambda *at: heard.append(at)).close()
+    assert [stage for stage, _ in dict.fromkeys((stage, 0) for stage, _ in heard)] == [
+        "reading",
+        "quantising",
+        "compiling",
+    ]
+    shares = [share for stage, share in heard if stage == "quantising"]
+    assert shares == sorted(shares) and len(shares) > 5 and shares[-1] > 0.8
 
 
 def test_few_bits_are_chosen_for_the_models_that_bear_them() -> None:

@@ -23,6 +23,7 @@ class FakeRegistry(FaultyServer):
         self.manifests: dict[str, bytes] = {}
         self.blobs: dict[str, bytes] = {}
         self.token = ""  # wanted from every client
+        self.expires_at = 0  # from this request on the token is another one
         self.tokens_for = ""  # user:password that gets one; empty: everybody
         self.account = ""  # user:password, wanted as HTTP Basic
         self.realm = ""  # of tokens, where it is another
@@ -65,6 +66,9 @@ class FakeRegistry(FaultyServer):
         elif self.token and sent != f"Bearer {self.token}":
             realm = self.realm or f"http://{self.host}/token"
             self.send(call, 401, b"{}", {"WWW-Authenticate": f'Bearer realm="{realm}",service="here"'})
+        elif 0 < self.expires_at <= len(self.requests):
+            self.expires_at, self.token = 0, self.token + "x"
+            self.send(call, 401, b"{}", {"WWW-Authenticate": f'Bearer realm="http://{self.host}/token"'})
         elif self.account and sent != _basic(self.account):
             self.send(call, 401, b"{}", {"WWW-Authenticate": 'Basic realm="here"'})
         elif "/manifests/" in path:

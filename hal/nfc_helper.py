@@ -46,11 +46,6 @@ class NodeTag(nfc.tag.tt2.Type2Tag):  # type: ignore[misc]  # nfcpy has no types
         data: bytearray = super().read(page)
         return data
 
-    def sector_select(self, sector: int) -> int:
-        if sector != 0:
-            raise nfc.tag.tt2.Type2TagCommandError(nfc.tag.tt2.INVALID_SECTOR_ERROR)
-        return 0
-
     def answers(self) -> bool:
         """Whether it is still there: some 40 ms when it is not."""
         try:
@@ -99,7 +94,6 @@ class Watch:
         target = self._reader.sense(nfc.clf.RemoteTarget("106A"))
         if target is None or target.rid_res or not target.sdd_res or target.sel_res[0] & 0x60:
             return None  # nobody, or no Type 2 Tag
-        target.sel_req = target.sdd_res[:]
         return NodeTag(self._reader, target)
 
 

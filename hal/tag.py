@@ -27,13 +27,12 @@ ADDRESS = 0x55  # of 7 bits, as the chip is delivered
 BLOCK = 16
 LAST_BLOCK = 0x37
 SESSION, NS_REG = 0xFE, 6
-EEPROM_WR_BUSY, EEPROM_WR_ERR, RF_LOCKED, I2C_LOCKED = 0x02, 0x04, 0x20, 0x40
+EEPROM_WR_BUSY, RF_LOCKED, I2C_LOCKED = 0x02, 0x20, 0x40
 
 EMPTY = bytes((0x03, 0x00, 0xFE)) + bytes(BLOCK - 3)
 
 ARBITRATION_S = 1.0  # a reader that reads the whole tag is done by then
-WRITE_S = 0.1  # a block takes some 5 ms
-POLL_S = 0.003
+POLL_S = 0.003  # writing a block takes some 5 ms
 TRIES = 4  # for one block
 
 # The EEPROM endures 500,000 writes of a block. So many records at once, and then one in so many seconds: at that rate,
@@ -154,19 +153,8 @@ class Nt3hTag:
             if self._read(at) == block:
                 return
             self._owning(lambda: self._chip.write_block(at, block))
-            self._settle()
         if self._read(at) != block:
             raise HardwareError(f"block {at:#04x} of the NFC tag does not keep what is written", "exchange the tag")
-
-    def _settle(self) -> None:
-        """Until the EEPROM has taken the last block."""
-        end = self._clock() + WRITE_S
-        while (status := self._status()) & EEPROM_WR_BUSY:
-            if self._clock() >= end:
-                raise HardwareError("the NFC tag does not finish writing", "exchange the tag")
-            self._sleep(POLL_S)
-        if status & EEPROM_WR_ERR:
-            self._chip.write_block(SESSION, (NS_REG, EEPROM_WR_ERR, 0))  # the block is compared, and written again
 
     def _owning(self, transfer: Callable[[], T]) -> T:
         """Do it while the memory is ours. A reader may have it: then it does not answer us for some milliseconds."""
@@ -180,16 +168,19 @@ class Nt3hTag:
         return transfer()
 
     def _take(self) -> None:
+        """Until the EEPROM has taken the last block, no reader has the memory, and we do."""
         end = self._clock() + ARBITRATION_S
         while True:
             status = self._status()
-            if status & I2C_LOCKED:
-                return
             if not status & (RF_LOCKED | EEPROM_WR_BUSY):
+                if status & I2C_LOCKED:
+                    return
                 self._chip.write_block(SESSION, (NS_REG, I2C_LOCKED, I2C_LOCKED))
                 if self._status() & I2C_LOCKED:
                     return
             if self._clock() >= end:
+                if status & EEPROM_WR_BUSY:
+                    raise HardwareError("the NFC tag does not finish writing", "exchange the tag")
                 raise HardwareError(
                     f"a reader has held the NFC tag for {ARBITRATION_S:g} s", "is a phone lying on the module?"
                 )

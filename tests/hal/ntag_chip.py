@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from hal.base import MissingPartError
 
 SESSION, NS_REG = 0xFE, 6
-EEPROM_WR_BUSY, EEPROM_WR_ERR, RF_LOCKED, I2C_LOCKED = 0x02, 0x04, 0x20, 0x40
-BUSY_POLLS = 2  # how often NS_REG says busy after a write
+EEPROM_WR_BUSY, RF_LOCKED, I2C_LOCKED = 0x02, 0x20, 0x40
 LAST_PAGE = 0xE1
 
 NAK, ACK = b"\x00", b"\x0a"
@@ -30,13 +29,13 @@ class NtagChip:
         self.reads = 0
         self.rf_holds = 0  # how many looks at NS_REG find the air in possession
         self.write_errors = 0  # how many of the next writes fail inside
+        self.busy_polls = 2  # how often NS_REG says busy after a write
         self.torn_writes = 0  # how many of the next writes keep only their first half
         self.absent = False
         self.before_read: Callable[[int], None] = lambda page: None
         self.before_write: Callable[[int], None] = lambda block: None
         self._locked = False
         self._busy = 0
-        self._error = False
         self._pointer = 0
         self._mutex = threading.RLock()
 
@@ -55,8 +54,6 @@ class NtagChip:
             if self._busy:
                 self._busy -= 1
                 status |= EEPROM_WR_BUSY
-            if self._error:
-                status |= EEPROM_WR_ERR
             if self.rf_holds and not self._locked:
                 self.rf_holds -= 1
                 status |= RF_LOCKED
@@ -78,10 +75,9 @@ class NtagChip:
             self._own()
             assert len(data) == 16
             self.written.append(register)
-            self._busy = BUSY_POLLS
+            self._busy = self.busy_polls
             if self.write_errors:
                 self.write_errors -= 1
-                self._error = True
                 return
             kept = 8 if self.torn_writes else 16
             self.torn_writes = max(0, self.torn_writes - 1)
@@ -97,8 +93,6 @@ class NtagChip:
             assert register == NS_REG
             if mask & I2C_LOCKED:
                 self._locked = bool(value & I2C_LOCKED) and not self.rf_holds
-            if mask & EEPROM_WR_ERR and not value & EEPROM_WR_ERR:
-                self._error = False
 
     def _answer(self) -> None:
         if self.absent:

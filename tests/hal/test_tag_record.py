@@ -8,7 +8,7 @@ import zlib
 
 import ndef
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hal.base import TagRecord
@@ -51,6 +51,7 @@ def body_of(data: bytes) -> bytes:
     return bytes(record.data[8:])
 
 
+@settings(deadline=None)
 @given(records)
 def test_every_record_comes_back_as_it_was_and_fits_a_tag(record: TagRecord) -> None:
     data = encode(record)
@@ -90,6 +91,7 @@ def test_every_truncation_of_a_message_is_refused_and_so_is_a_tail() -> None:
         decode(data + b"\x00")
 
 
+@settings(deadline=None)
 @given(records, records, st.data())
 def test_a_message_torn_between_two_records_is_refused(old: TagRecord, new: TagRecord, data: st.DataObject) -> None:
     one, other = encode(old), encode(new)
@@ -101,6 +103,7 @@ def test_a_message_torn_between_two_records_is_refused(old: TagRecord, new: TagR
         decode(torn)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1200))
 @example(b"\xc4\x0c\xff\xff\xff\xffthox.ai:node")  # claims 4 GB
 @example(b"\xd4\x0c\x00thox.ai:node")
@@ -111,6 +114,7 @@ def test_random_bytes_are_refused_with_a_reason(data: bytes) -> None:
     assert str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=800))
 def test_a_hostile_body_with_the_right_length_and_crc_is_a_valid_record_or_refused(body: bytes) -> None:
     data = message(1, 0, body)
@@ -121,6 +125,7 @@ def test_a_hostile_body_with_the_right_length_and_crc_is_a_valid_record_or_refus
     assert encode(record) == data
 
 
+@settings(deadline=None)
 @given(records, st.integers(0, 300), st.integers(0, 255))
 def test_one_changed_byte_inside_a_record_with_its_crc_mended_never_crashes(
     record: TagRecord, place: int, value: int

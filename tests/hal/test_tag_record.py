@@ -91,7 +91,7 @@ def test_every_truncation_of_a_message_is_refused_and_so_is_a_tail() -> None:
         decode(data + b"\x00")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(records, records, st.data())
 def test_a_message_torn_between_two_records_is_refused(old: TagRecord, new: TagRecord, data: st.DataObject) -> None:
     one, other = encode(old), encode(new)
@@ -125,7 +125,7 @@ def test_a_hostile_body_with_the_right_length_and_crc_is_a_valid_record_or_refus
     assert encode(record) == data
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(records, st.integers(0, 300), st.integers(0, 255))
 def test_one_changed_byte_inside_a_record_with_its_crc_mended_never_crashes(
     record: TagRecord, place: int, value: int

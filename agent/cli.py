@@ -21,18 +21,31 @@ COMMANDS = {
     "status": "what a running device is doing",
     "chat": "talk to a model in the terminal",
     "key": "create, list and revoke API keys",
-    "models": "list, load, unload, pull and remove models",
+    "models": "list, show, pull, load, unload, copy and remove models",
     "hw": "the hardware of this device: what is there, what it says, what is missing",
     "sim": "hands for the simulated stack of a running device",
     "config": "every setting, its value and where that came from",
+}
+
+SHORT = {
+    "pull": ("models", "pull"),
+    "load": ("models", "load"),
+    "unload": ("models", "unload"),
+    "ps": ("models", "ps"),
+    "show": ("models", "show"),
+    "rm": ("models", "remove"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit status: 0 done, 1 it failed, 2 it was called wrongly."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in SHORT:
+        arguments[:1] = SHORT[arguments[0]]
     parser = argparse.ArgumentParser(
-        prog="thox", description="Thox agent: a language model device on your own network."
+        prog="thox",
+        description="Thox agent: a language model device on your own network.",
+        epilog="For short: " + ", ".join(f"{short} = {' '.join(words)}" for short, words in SHORT.items()) + ".",
     )
     parser.add_argument("--version", action="version", version=importlib.metadata.version("thox-agent"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,77 +1,125 @@
-"""``thox models``: what is on the device and what is loaded, through its API."""
+"""``thox models``: what is on the device, on its disk and in its memory, through its API."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from urllib.parse import quote
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-from rich.table import Table
 from rich.text import Text
 
 from agent.cli_access import add_key_argument, inference_client
+from agent.cli_models_progress import load, pull
+from agent.cli_models_tables import list_models, show_loaded, show_model, show_usage, size
 from agent.client import Client
 from agent.config import Config
-from agent.models.options import QUANTISATIONS
+from agent.models.options import CACHE_TYPES, QUANTISATIONS
+
+_HELP = {
+    "list": "the models on this device (the default)",
+    "ps": "the models in memory, and what they take",
+    "show": "what one model says of itself, and what it would take",
+    "load": "load a model into memory",
+    "unload": "free its memory",
+    "pull": "download a model, or go on with a pull that was cut",
+    "cancel": "end a pull",
+    "copy": "make a model of its own of the same files",
+    "alias": "give a model a further name",
+    "remove": "delete a model from the disk, or a further name of one",
+    "usage": "what the models take on disk",
+    "prune": "delete what no model needs",
+}
+_TWO_NAMES, _NO_NAME = ("copy", "alias"), ("list", "ps", "usage", "prune")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    add_key_argument(actions.add_parser("list", help="the models on this device (the default)"), again=True)
-    for name, text in (
-        ("load", "load a model into memory"),
-        ("unload", "free its memory"),
-        ("pull", "download a model from its registry"),
-        ("remove", "delete a model from the disk"),
-    ):
+    for name, text in _HELP.items():
         action = actions.add_parser(name, help=text)
-        action.add_argument("model", metavar="MODEL")
+        if name not in _NO_NAME:
+            action.add_argument("model", metavar="MODEL")
+        if name in _TWO_NAMES:
+            action.add_argument("name", metavar="NAME", help="the further name")
         add_key_argument(action, again=True)
         if name == "load":
             action.add_argument("--context-length", type=int, metavar="N", help="tokens")
             action.add_argument("--slots", type=int, metavar="N", help="answers computed together")
-            action.add_argument("--quantisation", choices=QUANTISATIONS)
+            action.add_argument("--quantisation", choices=QUANTISATIONS, help="how the weights are kept")
+            action.add_argument("--cache-type", choices=CACHE_TYPES, help="how the key-value cache is kept")
+            text = "how long it stays after its last answer, e.g. 10m; -1: for ever"
+            action.add_argument("--keep-alive", metavar="TIME", help=text)
+        elif name == "unload":
+            action.add_argument("--cancel", action="store_true", help="end answers that run, instead of waiting")
+            action.add_argument("--wait", type=float, metavar="S", help="seconds to wait for answers that run")
+        elif name == "pull":
+            action.add_argument("--name", metavar="NAME", help="of a folder or file taken in: what to call it")
+        elif name == "prune":
+            action.add_argument("--packed", action="store_true", help="packed weights of models not loaded, too")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
-    client, console = inference_client(options, config), Console()
-    if options.action in (None, "list"):
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("model", "kind", "state", "parameters", "context"):
-            table.add_column(title)
-        for model in client.get("/v1/models")["data"]:
-            row = (
-                model["id"],
-                model.get("kind"),
-                model.get("state"),
-                model.get("parameters"),
-                model.get("context_length"),
-            )
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-        console.print(table)
-    elif options.action == "remove":
-        client.delete(f"/v1/models/{quote(options.model, safe='')}")
-        console.print(Text(f"{options.model} is removed."))
-    elif options.action == "pull":
-        _pull(client, options.model, console)
-    else:
-        client.post(f"/v1/models/{options.action}", _body(options))
-        console.print(Text(f"{options.model} is {options.action}ed."))
+    _ACTIONS[options.action or "list"](inference_client(options, config), options, Console())
     return 0
 
 
-def _body(options: argparse.Namespace) -> dict[str, object]:
-    wanted = {name: getattr(options, name, None) for name in ("context_length", "slots", "quantisation")}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    return {"model": options.model, **({"options": given} if given else {})}
+def model_path(name: str) -> str:
+    return f"/v1/models/{quote(name, safe='')}"
 
 
-def _pull(client: Client, model: str, console: Console) -> None:
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(model, total=None)
-        for step in client.stream("/v1/models/pull", {"model": model}):
-            progress.update(task, completed=step["completed"], total=step["total"] or None)
-    console.print(Text(f"{model} is here. `thox models load {model}` loads it."))
+def _load(client: Client, options: argparse.Namespace, console: Console) -> None:
+    names = ("context_length", "slots", "quantisation", "cache_type", "keep_alive")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    loaded = load(client, model_path(options.model), {"model": options.model, "options": given}, console)
+    memory = loaded.get("memory")
+    takes = f" and takes {size(memory['needed_bytes'])} of memory" if memory else ""
+    console.print(Text(f"{options.model} is loaded{takes}."))
+
+
+def _unload(client: Client, options: argparse.Namespace, console: Console) -> None:
+    body: dict[str, object] = {"model": options.model, "cancel": options.cancel}
+    client.post("/v1/models/unload", body if options.wait is None else {**body, "wait_s": options.wait})
+    console.print(Text(f"{options.model} is unloaded."))
+
+
+def _pull(client: Client, options: argparse.Namespace, console: Console) -> None:
+    name = pull(client, options.model, options.name, console)
+    console.print(Text(f"{name} is here. `thox load {name}` loads it; so does the first request for it."))
+
+
+def _cancel(client: Client, options: argparse.Namespace, console: Console) -> None:
+    client.delete("/v1/models/pull", {"model": options.model})
+    console.print(Text(f"The pull of {options.model} is ended; the next one goes on from here."))
+
+
+def _further(client: Client, options: argparse.Namespace, console: Console) -> None:
+    client.post(f"/v1/models/{options.action}", {"source": options.model, "destination": options.name})
+    said = "a copy of" if options.action == "copy" else "another name of"
+    console.print(Text(f"{options.name} is {said} {options.model}."))
+
+
+def _remove(client: Client, options: argparse.Namespace, console: Console) -> None:
+    client.delete(model_path(options.model))
+    console.print(Text(f"{options.model} is removed."))
+
+
+def _prune(client: Client, options: argparse.Namespace, console: Console) -> None:
+    freed = client.post("/v1/models/prune", {"packed": options.packed})
+    console.print(Text(f"{size(freed['freed_bytes'])} freed."))
+
+
+_ACTIONS: dict[str, Callable[[Client, argparse.Namespace, Console], None]] = {
+    "list": lambda client, _options, console: list_models(client.get("/v1/models")["data"], console),
+    "ps": lambda client, _options, console: show_loaded(client.get("/v1/models")["data"], console),
+    "show": lambda client, options, console: show_model(client.get(model_path(options.model)), console),
+    "usage": lambda client, _options, console: show_usage(client.get("/v1/models/usage"), console),
+    "load": _load,
+    "unload": _unload,
+    "pull": _pull,
+    "cancel": _cancel,
+    "copy": _further,
+    "alias": _further,
+    "remove": _remove,
+    "prune": _prune,
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from typing import Any
 
 
@@ -38,22 +39,29 @@ class Client:
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         return self._json("POST", path, body)
 
-    def delete(self, path: str) -> dict[str, Any]:
-        return self._json("DELETE", path, None)
+    def delete(self, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        return self._json("DELETE", path, body)
 
     def stream(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any], None, None]:
         """The events of a streamed answer. Closing the iterator closes the connection, which ends the answer."""
-        connection, response = self._send("POST", path, {**body, "stream": True})
-        try:
-            for line in response:
-                text = line.decode().strip()
+        with closing(self._texts(path, {**body, "stream": True}, "text/event-stream")) as texts:
+            for text in texts:
                 if text == "data: [DONE]":
                     return
                 if text.startswith("data: "):
-                    event = json.loads(text.removeprefix("data: "))
-                    if "error" in event:
-                        raise _refused(response.status, event)
-                    yield event
+                    yield _checked(json.loads(text.removeprefix("data: ")))
+
+    def lines(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any], None, None]:
+        """An answer as lines of JSON."""
+        with closing(self._texts(path, body, "application/x-ndjson")) as texts:
+            for text in texts:
+                yield _checked(json.loads(text))
+
+    def _texts(self, path: str, body: Mapping[str, object], kind: str) -> Generator[str, None, None]:
+        connection, response = self._send("POST", path, body, kind)
+        try:
+            for line in response:
+                yield line.decode().strip()
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(f"The connection to {self.url} broke: {error}") from error
         finally:
@@ -71,10 +79,12 @@ class Client:
             connection.close()
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, object] | None
+        self, method: str, path: str, body: Mapping[str, object] | None, accept: str = ""
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self._timeout_s)
         headers = {"Content-Type": "application/json"} if body is not None else {}
+        if accept:
+            headers["Accept"] = accept
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         try:
@@ -92,6 +102,13 @@ class Client:
         except ValueError:
             document = {}
         raise _refused(response.status, document)
+
+
+def _checked(event: dict[str, Any]) -> dict[str, Any]:
+    """Raises ClientError for an error that came after the status line."""
+    if "error" in event:
+        raise _refused(int(event["error"].get("code", 500)), event)
+    return event
 
 
 def _refused(status: int, document: Mapping[str, Any]) -> ClientError:

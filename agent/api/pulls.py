@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 
 from flask import Blueprint, Response, g, jsonify, request
@@ -48,8 +48,11 @@ def add_pull_routes(blueprint: Blueprint, puller: Puller) -> None:
         steps = _steps(puller, model, name)
         if stream or lines:
             first = next(steps)  # what goes wrong before any byte came has a status of its own
-            sent = _sent(first, steps, dumps_line if lines else dumps_event, b"" if lines else b"data: [DONE]\n\n")
-            response = Response(sent, headers=sse.HEADERS, mimetype=_LINES if lines else sse.MIMETYPE)
+            response = Response(
+                _lines(first, steps) if lines else _events(first, steps),
+                headers=sse.HEADERS,
+                mimetype=_LINES if lines else sse.MIMETYPE,
+            )
             response.call_on_close(steps.close)
             return response
         total = 0
@@ -74,14 +77,6 @@ def add_pull_routes(blueprint: Blueprint, puller: Puller) -> None:
         return jsonify(model=name, status="cancelled")
 
 
-def dumps_event(step: Object) -> bytes:
-    return b"data: " + dumps(step) + b"\n\n"
-
-
-def dumps_line(step: Object) -> bytes:
-    return dumps(step) + b"\n"
-
-
 def _steps(puller: Puller, model: str, name: str | None) -> Generator[Progress, None, None]:
     """A pull, begun by its first step. A folder of the device may only be named by who owns the device."""
     if model.startswith("file:"):
@@ -94,12 +89,24 @@ def _steps(puller: Puller, model: str, name: str | None) -> Generator[Progress, 
         yield from puller.pull(model)
 
 
-def _sent(first: Progress, rest: Iterable[Progress], write: Callable[[Object], bytes], end: bytes) -> Iterator[bytes]:
-    """Every step; an error is the last. Events end as OpenAI's streams do."""
+def _events(first: Progress, rest: Iterable[Progress]) -> Iterator[bytes]:
+    """Server-sent events, one for each step, ended as OpenAI's streams are."""
+    for step in _told(first, rest):
+        yield b"data: " + dumps(step) + b"\n\n"
+        if "error" in step:
+            return
+    yield b"data: [DONE]\n\n"
+
+
+def _lines(first: Progress, rest: Iterable[Progress]) -> Iterator[bytes]:
+    for step in _told(first, rest):
+        yield dumps(step) + b"\n"
+
+
+def _told(first: Progress, rest: Iterable[Progress]) -> Iterator[Object]:
+    """Every step as JSON; what goes wrong is the last."""
     try:
         for step in chain((first,), rest):
-            yield write(progress_object(step))
+            yield progress_object(step)
     except ThoxError as error:
-        yield write(error.to_json())
-    else:
-        yield end
+        yield error.to_json()

@@ -1,0 +1,58 @@
+"""Pulls and loads, with a bar that says how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TaskProgressColumn, TimeRemainingColumn
+from rich.progress import TransferSpeedColumn as Speed
+
+from agent.client import Client, ClientError
+
+_LOOK_S = 0.2
+_SHOWN = 40  # characters of a file's name
+_SMALL = 16 * 1024 * 1024  # a file below this has no bar of its own: it is gone before it is read
+
+
+def pull(client: Client, model: str, name: str | None, console: Console) -> str:
+    """Pull, and show a bar for the whole and one for each large file. The model's name on the device."""
+    body = {"model": model, **({"name": name} if name else {})}
+    columns = ("{task.description}", BarColumn(), DownloadColumn(binary_units=True), Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        whole = progress.add_task(escape(model), total=None)
+        bars: dict[str, TaskID] = {}
+        for step in client.lines("/v1/models/pull", body):
+            progress.update(whole, completed=step["completed"], total=step["total"] or None)
+            for blob in step["blobs"]:
+                _advance(progress, bars, blob)
+    return name or (model.rstrip("/").rpartition("/")[2] if model.startswith("file:") else model)
+
+
+def _advance(progress: Progress, bars: dict[str, TaskID], blob: Mapping[str, Any]) -> None:
+    path, completed, total = blob["path"], blob["completed"], blob["total"]
+    if completed >= total:
+        if path in bars:
+            progress.remove_task(bars.pop(path))
+    elif total >= _SMALL:
+        if path not in bars:
+            bars[path] = progress.add_task(f"  {escape(path[-_SHOWN:])}", total=total)
+        progress.update(bars[path], completed=completed)
+
+
+def load(client: Client, path: str, body: Mapping[str, object], console: Console) -> dict[str, Any]:
+    """Load, and show how far it is. Raises ClientError with what the load failed of."""
+    state = client.post("/v1/models/load", {**body, "wait": False})
+    with Progress("{task.description}", BarColumn(), TaskProgressColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        while "loading" in state:
+            progress.update(task, completed=state["loading"]["progress"], description=state["loading"]["stage"])
+            time.sleep(_LOOK_S)
+            state = client.get(path)
+    if state["state"] == "failed":
+        raise ClientError(str(state.get("error", "the load failed")))
+    # Loaded, or refused for a reason that nobody keeps: asking again says which.
+    return client.post("/v1/models/load", body)

@@ -1,0 +1,129 @@
+"""Models as tables: the list, those in memory, one in detail, and what they take on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Shown = Mapping[str, Any]
+_SAYS_NOTHING = "-"
+
+
+def list_models(models: Iterable[Shown], console: Console) -> None:
+    rows = [
+        (
+            model["id"] if model["id"] == model["root"] else f"{model['id']} -> {model['root']}",
+            model["kind"],
+            model["state"],
+            count(model["parameters"]),
+            model["quantisation"],
+            size(model["bytes"]),
+            model["context_length"] or _SAYS_NOTHING,
+        )
+        for model in models
+    ]
+    _print(("model", "kind", "state", "parameters", "weights", "size", "context"), rows, console)
+
+
+def show_loaded(models: Iterable[Shown], console: Console) -> None:
+    rows = [
+        (
+            model["id"],
+            _state(model),
+            size(model["memory"]["needed_bytes"]) if "memory" in model else _SAYS_NOTHING,
+            model["context_length"],
+            model.get("answering", 0),
+            _until(model),
+        )
+        for model in models
+        if model["state"] not in ("available", "broken") and model["id"] == model["root"]
+    ]
+    if rows:
+        _print(("model", "state", "memory", "context", "answering", "unloaded"), rows, console)
+    else:
+        console.print("No model is in memory.")
+
+
+def show_model(model: Shown, console: Console) -> None:
+    said = {
+        "model": model["id"] if model["id"] == model["root"] else f"{model['id']}, another name of {model['root']}",
+        "state": _state(model) + (f": {model['error']}" if "error" in model else ""),
+        "kind": model["kind"],
+        "architecture": model["architecture"],
+        "parameters": count(model["parameters"]),
+        "weights": f"{model['quantisation']} ({model['format']})" if model["format"] else "",
+        "context": f"{model['context_length']} tokens" if model["context_length"] else "",
+        "size": size(model["bytes"]),
+        "licence": model["licence"],
+        "sampling": ", ".join(f"{name} {value}" for name, value in model["sampling"].items()),
+        "source": model["source"],
+        "digest": model["digest"],
+        "folder": model.get("path", ""),
+    }
+    for what, needed in (("takes", model.get("memory")), ("a load takes", model.get("needed"))):
+        if needed:
+            parts = ", ".join(f"{part} {size(needed[f'{part}_bytes'])}" for part in ("weights", "cache", "workspace"))
+            free = f"; {size(needed['available_bytes'])} are free" if "available_bytes" in needed else ""
+            said[what] = f"{size(needed['needed_bytes'])} of memory ({parts}){free}"
+    _print((), [(name, value or _SAYS_NOTHING) for name, value in said.items()], console)
+    if model["template"]:
+        console.print("\nchat template")
+        console.print(Text(model["template"].rstrip()))
+
+
+def show_usage(usage: Shown, console: Console) -> None:
+    rows = [
+        (one["model"], size(one["bytes"]), size(one["shared_bytes"]), size(one["packed_bytes"]))
+        for one in usage["models"]
+    ]
+    _print(("model", "files", "of that shared", "packed weights"), rows, console)
+    console.print()
+    totals = {
+        "models": usage["models_bytes"],
+        "packed weights": usage["packed_bytes"],
+        "blobs that no model needs": usage["unused_bytes"],
+        "pulls that were cut": usage["partial_bytes"],
+        "free on the disk": usage["free_bytes"],
+    }
+    _print((), [(name, size(value)) for name, value in totals.items()], console)
+
+
+def size(value: int) -> str:
+    """Bytes, for people: 1.3 GiB."""
+    amount = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def count(value: int) -> str:
+    """How many, for people: 1.2 B."""
+    for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return str(value)
+
+
+def _state(model: Shown) -> str:
+    loading = model.get("loading")
+    return f"{model['state']} ({loading['progress']:.0%}, {loading['stage']})" if loading else str(model["state"])
+
+
+def _until(model: Shown) -> str:
+    seconds = model.get("expires_in_s")
+    return "never by itself" if seconds is None else "soon" if seconds < 60 else f"in {seconds / 60:.0f} min"
+
+
+def _print(titles: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(titles))
+    for title in titles or ("", ""):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console.print(table)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from hands import Bench, WorldHands, bench_of
+from wire_hands import WireHands
 
 from hal.open import open_hardware
 from hal.sim import MODULE
 from hal.world_wire import SOCKET
 
 WAYS = ("in this process", "over a socket")
+WIRE = "over the wire"  # NFC's drivers on emulated chips: for what is about reader and tag
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,13 +28,15 @@ def _named(config: pytest.Config) -> str | None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "bench" in metafunc.fixturenames and metafunc.module.__name__ == "test_contract":
-        ways = (_named(metafunc.config),) if _named(metafunc.config) else WAYS
+        named = _named(metafunc.config)
+        about_nfc = {"reader", "tag"} & set(metafunc.function.__name__.split("_"))
+        ways = [named] if named else [*WAYS, WIRE] if about_nfc else [*WAYS]
         metafunc.parametrize("bench", ways, indirect=True)
 
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    if request.param not in WAYS:
+    if request.param not in (*WAYS, WIRE):
         named = bench_of(Path(request.param))
         yield named
         named.hardware.close()
@@ -40,9 +44,15 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     host = open_hardware(
         "auto", root=tmp_path, serve_at=tmp_path / SOCKET
     )  # an empty tree is no board that anybody knows
-    hands = WorldHands(tmp_path / SOCKET, MODULE)
     joined = open_hardware(world=tmp_path / SOCKET, module=MODULE)
-    yield Bench(host if request.param == WAYS[0] else joined, hands)
+    hands: WorldHands
+    hardware = joined if request.param == "over a socket" else host
+    if request.param == WIRE:
+        hands = wire = WireHands(tmp_path / SOCKET, MODULE)
+        hardware = wire.wired(host)
+    else:
+        hands = WorldHands(tmp_path / SOCKET, MODULE)
+    yield Bench(hardware, hands)
     joined.close()
     hands.close()
     host.close()

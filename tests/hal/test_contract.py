@@ -13,7 +13,7 @@ from hal.base import Edge, Face, Hardware, HardwareError, Reading, Sighting, Tag
 
 SOON_S = 10.0  # for what happens within a second where nothing else runs
 RECORD = TagRecord(
-    device_id="0123456789abcdef0123456789abcdef",
+    device_id="01234567-89ab-cdef-0123-456789abcdef",
     fingerprint="ab" * 32,
     face="bottom",
     firmware="0.1.0",

@@ -107,8 +107,8 @@ def test_a_lower_priority_rises_only_when_every_higher_one_has_what_it_asked_for
         if watts[high.node_id] >= top - SLACK:
             continue
         for low in held:
-            if not any(low.node_id in limit.nodes for limit in full(budget, watts, high.node_id)):
-                continue  # what it has would not reach the one in want
+            if not all(low.node_id in limit.nodes for limit in full(budget, watts, high.node_id)):
+                continue  # what it has would not reach the one in want: another contact is full
             promise = max(low.min_w, members[low.node_id].floor_w)
             if PRIORITIES.index(low.priority) < PRIORITIES.index(high.priority):
                 assert watts[low.node_id] <= promise + SLACK

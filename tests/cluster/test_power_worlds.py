@@ -99,6 +99,15 @@ class AnyStack(RuleBasedStateMachine):
         full = [key for key, path in self.world.paths.items() if path.waiting]
         self.world.release(*full[which % len(full)], order)
 
+    @rule(index=modules, late=st.sampled_from([0.0, 1.0, 2.4]), silent=st.sampled_from([1.5, 3.5]))
+    def answers_come_late_and_then_none_for_a_while(self, index: int, late: float, silent: float) -> None:
+        index = self._here(index)
+        path = self.world.paths[self.world.place, index]
+        path.held = True
+        self.world.run(late)
+        self.world.release(self.world.place, index, [0])
+        self.world.run(silent)
+
     @rule()
     def every_path_heals(self) -> None:
         for path in self.world.paths.values():

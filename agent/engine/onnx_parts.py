@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from agent.engine.base import Floats
 from agent.engine.decoder import DecoderSpec
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder
-from agent.engine.quantise import Packed
+from agent.engine.quantise import Packed, pair_nibbles
 from agent.engine.weights_packed import Weights
 
 _BLOCKS = (128, 64, 32, 16)  # inputs to a scale that MatMulNBits knows, of those that serve here
@@ -71,13 +71,17 @@ class Parts:
         if not packed:
             floats: list[Floats] = [part for part in parts if not isinstance(part, Packed)]
             return graph.node("MatMul", x, graph.constant((np.concatenate(floats) if floats[1:] else floats[0]).T))
+        if len({part.format for part in packed}) > 1:  # other makers choose a format for each matrix
+            return graph.node("Concat", *(self.multiply(x, [name]) for name in names), axis=-1)
         blocks = [_blocks(part) for part in packed]
         values, scales = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
+        zeros = [pair_nibbles(_even(part.zeros)) for part in packed if part.zeros is not None]
         return graph.node(
             "MatMulNBits",
             x,
             graph.constant(values),
             graph.constant(scales),
+            *([graph.constant(np.concatenate(zeros))] if zeros else []),
             domain=CONTRIB,
             K=packed[0].shape[1],
             N=len(values),
@@ -94,11 +98,16 @@ def _blocks(packed: Packed) -> tuple[NDArray[Any], Floats]:
     """
     outputs, inputs = packed.shape
     if packed.format.bits == 4:
-        values = (packed.values ^ 0x88).reshape(outputs, -1, packed.format.group // 2)
-        return values, packed.scales.astype(np.float32)
+        values = packed.values if packed.format.zeros else packed.values ^ 0x88
+        return values.reshape(outputs, -1, packed.format.group // 2), packed.scales.astype(np.float32)
     size = next((size for size in _BLOCKS if inputs % size == 0), 32)
     blocks = -(-inputs // size)
     values = packed.values.view(np.uint8) ^ 0x80
     if blocks * size > inputs:
         values = np.pad(values, ((0, 0), (0, blocks * size - inputs)), constant_values=0x80)
     return values.reshape(outputs, blocks, size), np.repeat(packed.scales.astype(np.float32), blocks, axis=1)
+
+
+def _even(zeros: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Zero points of an even count of blocks, as two to a byte must be."""
+    return np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2)))

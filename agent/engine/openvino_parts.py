@@ -47,9 +47,15 @@ class Graph:
             unpacked = ops.multiply(ops.convert(values, ov.Type.f16), scales)
         else:
             groups = inputs // weight.format.group
-            values = shared_constant(weight.values, ov.Type.i4, (outputs, groups, weight.format.group))
+            kind = ov.Type.i4 if weight.zeros is None else ov.Type.u4
+            values = ops.convert(
+                shared_constant(weight.values, kind, (outputs, groups, weight.format.group)), ov.Type.f16
+            )
             scales = shared_constant(weight.scales, ov.Type.f16, (outputs, groups, 1))
-            grouped = ops.multiply(ops.convert(values, ov.Type.f16), scales)
+            if weight.zeros is not None:
+                zeros = shared_constant(weight.zeros, ov.Type.u8, (outputs, groups, 1))
+                values = ops.subtract(values, ops.convert(zeros, ov.Type.f16))
+            grouped = ops.multiply(values, scales)
             unpacked = ops.reshape(grouped, ints([outputs, inputs]), False)
         return ops.convert(unpacked, ov.Type.f32)
 

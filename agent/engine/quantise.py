@@ -6,8 +6,8 @@ All symmetric, so a weight is value * scale. One layout serves every form of the
 * int4: values uint8 [outputs, inputs / 2]: two's-complement nibbles, the even input in the low half, rows contiguous;
   scales float16 [outputs, inputs / group]. OpenVINO takes it as i4 [outputs, groups, group]; ONNX Runtime's
   MatMulNBits counts from zero point 8, which is each nibble ^ 8 (each byte ^ 0x88), [outputs, groups, group / 2].
-  Weights that others quantised may have a zero point for each group besides, int8 like the scales: the weight is then
-  (value - zero) * scale.
+  Weights that others quantised may have a zero point for each group besides, uint8 where the scales are float16. Their
+  nibbles are codes of 0 to 15, and the weight is (code - zero) * scale.
 
 In int4 formats the embedding and the head stay int8, as NNCF does: every token passes through them, the head's
 error goes straight to the logits, and they are a small part of what a decode step reads in all but tiny models.
@@ -47,7 +47,7 @@ class Packed:
     format: Format
     values: NDArray[Any]  # int8 [outputs, inputs] or uint8 [outputs, inputs / 2]
     scales: NDArray[np.float16]  # [outputs, inputs / group]
-    zeros: NDArray[np.int8] | None = None  # [outputs, inputs / group], -8 to 7
+    zeros: NDArray[np.uint8] | None = None  # [outputs, inputs / group], 0 to 15
 
 
 def choose_format(

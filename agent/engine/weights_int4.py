@@ -28,10 +28,11 @@ _KNOWN = "known: GPTQ and AWQ of 4 bits"
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What quantization_config says. ``added``: to a stored zero point."""
+    """What quantization_config says. ``added``: to a stored zero point; ``group``: inputs of one, 0: all."""
 
     awq: bool
     added: int
+    group: int
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class Int4Tensor:
 
     def pack(self, start: int, stop: int, packed: Packed) -> None:
         block = slice(start, stop)
-        # Codes count from 0 and values from -8: the highest bit turned over.
-        packed.values[block] = pair_nibbles(self._unpacked(start, stop) ^ np.uint8(8))
-        repeated = self.scales.shape[0], packed.scales.shape[1] // self.scales.shape[0]
-        packed.scales[block] = np.repeat(self.scales[:, block].T, repeated[1], axis=1)
+        codes = self._unpacked(start, stop)
+        # Without zero points values count from -8 where codes count from 0: the highest bit turned over.
+        packed.values[block] = pair_nibbles(codes if packed.format.zeros else codes ^ np.uint8(8))
+        times = packed.scales.shape[1] // len(self.scales)  # large groups are cut
+        packed.scales[block] = np.repeat(self.scales[:, block].T, times, axis=1)
         if packed.zeros is not None:
-            packed.zeros[block] = np.repeat(self.zeros[:, block].T.astype(np.int8) - 8, repeated[1], axis=1)
+            packed.zeros[block] = np.repeat(self.zeros[:, block].T, times, axis=1)
 
     def _unpacked(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Codes of some outputs, [outputs, inputs]."""
@@ -104,12 +106,16 @@ def _kind(compression: Mapping[str, object]) -> _Kind:
             f"this checkpoint is compressed in a way the engine cannot read: {method}, {bits} bits",
             hint=f"{_KNOWN}; else the original in bfloat16, float16 or float32, which the engine compresses itself",
         )
+    group = compression.get("group_size", compression.get("q_group_size"))
+    if isinstance(group, bool) or not isinstance(group, int) or group == 0:
+        raise ModelError(f"group_size in config.json must be a whole number, not {group!r}")
+    group = max(0, group)  # -1: all inputs are one group
     version = str(compression.get("version", "gemm")).lower()
     if method == "awq":
         if version != "gemm":
             raise ModelError(f"this AWQ checkpoint is of the layout {version!r}", hint="known: gemm")
-        return _Kind(awq=True, added=0)
-    return _Kind(awq=False, added=0 if compression.get("checkpoint_format") == "gptq_v2" else 1)
+        return _Kind(awq=True, added=0, group=group)
+    return _Kind(awq=False, added=0 if compression.get("checkpoint_format") == "gptq_v2" else 1, group=group)
 
 
 def _join(prefix: str, parts: Mapping[str, Tensor | None], kind: _Kind) -> Int4Tensor:
@@ -120,13 +126,14 @@ def _join(prefix: str, parts: Mapping[str, Tensor | None], kind: _Kind) -> Int4T
     exact = scales.whole()
     halves = exact.astype(np.float16)
     inputs, outputs = (codes.shape[0], codes.shape[1] * 8) if kind.awq else (codes.shape[0] * 8, codes.shape[1])
-    count = len(exact)
-    if exact.shape != (count, outputs) or zeros.shape != (count, -(-outputs // 8)) or not count or inputs % count:
+    group = kind.group or inputs
+    count = -(-inputs // group)
+    if exact.shape != (count, outputs) or zeros.shape != (count, -(-outputs // 8)):
         raise ModelError(f"{prefix}qweight, qzeros and scales do not fit each other")
     places = _AWQ_PLACES if kind.awq else np.arange(8)
     plain = ((zeros[:, :, None] >> _SHIFTS[places]) & 0xF).reshape(count, -1)[:, :outputs]
     unpacked = ((plain + np.uint32(kind.added)) & 0xF).astype(np.uint8)  # a stored 15 is 0 - 1: it wraps around
-    even = np.arange(inputs) // (inputs // count)
+    even = np.arange(inputs) // group
     order = parts["g_idx"]
     groups = even
     if isinstance(order, FloatTensor) and order.raw.dtype == np.int32 and order.raw.shape == (inputs,):
@@ -135,10 +142,10 @@ def _join(prefix: str, parts: Mapping[str, Tensor | None], kind: _Kind) -> Int4T
             raise ModelError(f"{prefix}g_idx names groups that are not there")
     native = None
     # Weights that were put into groups by their importance (desc_act) have no place in groups of neighbours.
-    if np.array_equal(groups, even) and np.array_equal(halves, exact):
-        group = next((group for group in _GROUPS if (inputs // count) % group == 0), None)
-        if group is not None:
-            native = Format(4, group, zeros=bool((unpacked != 8).any()))
+    if np.array_equal(groups, even) and np.array_equal(halves, exact) and inputs % group == 0:
+        size = next((size for size in _GROUPS if group % size == 0), None)
+        if size is not None:
+            native = Format(4, size, zeros=bool((unpacked != 8).any()))
     return Int4Tensor((outputs, inputs), kind, codes, unpacked, halves, groups, native)
 
 

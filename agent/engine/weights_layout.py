@@ -72,7 +72,7 @@ def lay_out(spec: DecoderSpec, layers: range, quantisation: Quantisation, checkp
         wanted.append((name, *value_layout(format, matrix)))
         wanted.append((_scales(name), np.float16, (matrix[0], matrix[1] // format.group)))
         if format.zeros:
-            wanted.append((_zeros(name), np.int8, (matrix[0], matrix[1] // format.group)))
+            wanted.append((_zeros(name), np.uint8, (matrix[0], matrix[1] // format.group)))
     wanted.append(("checksums", np.uint32, (len(wanted),)))
 
     entries: dict[str, Any] = {"__metadata__": {"source": checkpoint.digest, "layout": str(_VERSION)}}

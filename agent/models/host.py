@@ -80,13 +80,13 @@ class ModelHost:
         model = self._store.find(name)
         options = options or LoadOptions()
         job = self._begin(model, self._fitting(model, options))
-        if options.keep_alive_s is not None:
-            self._keep(model.name, options.keep_alive_s)
         if job is not None and wait_s is not None:
             if not job.done.wait(wait_s):
                 raise loading_error(job)
             if job.error is not None:
                 raise again(job.error)
+        if options.keep_alive_s is not None:
+            self._keep(model.name, options.keep_alive_s)
         return self.state(model.name)
 
     def preload(self, names: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ _STAGES: dict[LoadStage, tuple[float, float]] = {
     "compiling": (0.85, 1.0),
 }
 _LONGEST_RETRY_S = 30.0
+_LEAST_IDLE_S = 1.0  # a model that came for a request must be there when the request takes it up
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Loaded:
     @property
     def expires_at(self) -> float:
         """When nobody will have used it for as long as it is kept; FOR_EVER while somebody does."""
-        return FOR_EVER if self.leases else self.used_at + self.keep_alive_s
+        return FOR_EVER if self.leases else self.used_at + max(self.keep_alive_s, _LEAST_IDLE_S)
 
 
 class Job:

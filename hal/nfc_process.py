@@ -1,7 +1,7 @@
 """The helper process of an NFC reader, seen from the agent: start it, take its lines, end it.
 
-The helper is trusted no further than a pipe: what it says is bounded, checked, and followed by silence of at most a few
-seconds; everything else is a HelperError, after which the process is dead.
+The helper is trusted no further than a pipe: what it says is bounded and checked, and whoever listens waits for a
+bounded time. What is no event is a HelperError, after which the process has to be ended.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class HelperProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def event(self, timeout: float) -> Mapping[str, object]:
-        """The next thing it says. Raises HelperError when it says nothing for ``timeout`` seconds, or nonsense."""
+    def event(self, timeout: float) -> Mapping[str, object] | None:
+        """The next thing it says; None when the time is up. Raises HelperError when it ended, or says nonsense."""
         deadline = time.monotonic() + timeout
         while b"\n" not in self._buffer:
             if len(self._buffer) > MAX_LINE:
                 raise HelperError("the helper's lines have no end")
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise HelperError(f"the helper was silent for {timeout:g} s")
+                return None
             arrived = os.read(self._out, 4096)
             if not arrived:
                 raise HelperError(f"the helper ended{self._status()}")

@@ -6,13 +6,14 @@ import importlib.util
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hal.base import Face, MissingPartError, PartState, Sighting, TagRecord
-from hal.nfc_process import HelperError, HelperProcess, helper_command
+from hal.nfc_process import END_S, HelperError, HelperProcess, helper_command
 from hal.tag_record import MAX_NDEF_BYTES, TagRecordError, decode
 
 OPEN_S = 20.0  # start of an interpreter and opening of the chip, on a busy machine
+LISTEN_S = 0.5  # how long closing may have to wait, and a record that is over may stay
 SILENT_S = 4.0  # it says ten beats a second; reading the longest tag takes under a second
 HOLD_S = 3.0  # what was last read counts that long while the tag is torn, or the helper restarts
 STEADY_S = 60.0  # a helper that ran so long starts with a clean record
@@ -28,10 +29,9 @@ class NfcReader:
     because our helper is being restarted, keeps its last record for HOLD_S: a stack must not fall apart over that.
     """
 
-    def __init__(self, face: Face, command: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, face: Face, command: Sequence[str]) -> None:
         self._face: Face = face
         self._command = command
-        self._clock = clock
         self._part = f"nfc-reader-{face}"
         self._changed = threading.Condition()
         self._sightings: deque[Sighting] = deque(maxlen=MAX_SIGHTINGS)
@@ -71,27 +71,33 @@ class NfcReader:
 
     def close(self) -> None:
         self._closing.set()
-        self._thread.join(OPEN_S + SILENT_S)
+        self._thread.join(LISTEN_S + 2 * END_S)
 
     def _run(self) -> None:
         failures = 0
         while not self._closing.is_set():
-            started = self._clock()
+            started = time.monotonic()
             try:
                 with HelperProcess(self._command) as helper:
                     self._pid = helper.pid
                     self._serve(helper)
             except Exception as error:  # noqa: BLE001 whatever it was, the reader comes back, and says so meanwhile
-                failures = 1 if self._clock() - started > STEADY_S else failures + 1
+                failures = 1 if time.monotonic() - started > STEADY_S else failures + 1
                 self._broken(error, failures)
             self._pid = None
             self._pause(min(BACKOFF_S[1], BACKOFF_S[0] * 2 ** min(failures, 16)))
 
     def _serve(self, helper: HelperProcess) -> None:
         """Until somebody closes the reader. Raises HelperError when the helper is no good any more."""
-        patience = OPEN_S
+        patience, heard = OPEN_S, time.monotonic()
         while not self._closing.is_set():
-            said = helper.event(patience)
+            said = helper.event(LISTEN_S)
+            self._expire()
+            if said is None:
+                if time.monotonic() - heard >= patience:
+                    raise HelperError(f"the helper was silent for {patience:g} s")
+                continue
+            heard = time.monotonic()
             if said["event"] == "fault":
                 raise HelperError(str(said.get("reason"))[:200], "missing" if said.get("missing") else "fault")
             if said["event"] == "ready":
@@ -101,7 +107,6 @@ class NfcReader:
                 self._read(said)
             elif said["event"] == "gone":
                 self._see(None)
-            self._expire()
 
     def _read(self, said: Mapping[str, object]) -> None:
         uid, ndef = said.get("uid"), said.get("ndef")
@@ -123,16 +128,16 @@ class NfcReader:
                 self._uid = None
             if record != self._record:
                 self._record = record
-                self._sightings.append(Sighting(record, self._clock()))
+                self._sightings.append(Sighting(record, time.monotonic()))
                 self._changed.notify_all()
 
     def _hold(self) -> None:
         """The record, if there is one, counts for HOLD_S more, and not again from here when doubts go on."""
         if self._record is not None and self._hold_until is None:
-            self._hold_until = self._clock() + HOLD_S
+            self._hold_until = time.monotonic() + HOLD_S
 
     def _expire(self) -> None:
-        if self._hold_until is not None and self._clock() >= self._hold_until:
+        if self._hold_until is not None and time.monotonic() >= self._hold_until:
             uid, doubt = self._uid, self._doubt
             self._see(None)
             self._uid, self._doubt = uid, doubt
@@ -150,9 +155,9 @@ class NfcReader:
 
     def _pause(self, seconds: float) -> None:
         """Wait, but let what was last read go when its time is over."""
-        end = self._clock() + seconds
-        while (left := end - self._clock()) > 0:
-            held = left if self._hold_until is None else max(0.0, self._hold_until - self._clock())
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            held = left if self._hold_until is None else max(0.0, self._hold_until - time.monotonic())
             if self._closing.wait(min(left, held)):
                 return
             self._expire()

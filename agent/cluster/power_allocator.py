@@ -57,7 +57,7 @@ class Allocator:
 
     ``term`` must be kept on disk whenever it changed, before the next message goes out, and the next one be made with
     a higher number. ``before_w``: what earlier allocators can have shared out at most, where that is certain and they
-    stood at this module, as after a restart of the agent; infinite where it is not.
+    stood at this module, with the same contacts, as after a restart of the agent; infinite where it is not.
     """
 
     def __init__(
@@ -108,6 +108,8 @@ class Allocator:
 
     def set_stack(self, stack: Stack, now: float) -> None:
         """Members or contacts changed, by physical signs."""
+        if self.is_quiet(now) and not self._carries_as_before(stack):
+            self._before_w = math.inf
         self.stack = stack
         self.ledger.set_members(stack.members, stack.dark, now)
         self._guard(now)
@@ -300,6 +302,13 @@ class Allocator:
         for entry in self.ledger.entries.values():
             entry.last = (self._nonce, 0)
         self._begin(now)
+
+    def _carries_as_before(self, stack: Stack) -> bool:
+        """Whether no contact gives less than before to those who were and are there: what is out is not known yet."""
+        stay = frozenset(self.ledger.entries) & {one.node_id for one in stack.members}
+        old = [(one.watts, one.nodes & stay) for one in self.stack.contacts]
+        new = [(one.watts, one.nodes & stay) for one in stack.contacts]
+        return all(any(watts >= was and nodes <= behind for was, behind in old) for watts, nodes in new if nodes)
 
     def _guard(self, now: float) -> None:
         """Pull the alert line where more may be drawn than is there, and floors are not all of it."""

@@ -241,6 +241,16 @@ def test_a_node_that_left_counts_until_its_grants_have_ended() -> None:
     assert allocator.ledger.exposure("node-1", later) == 0.0 and allocator.budget(later).supply_w == 60.0
 
 
+def test_a_contact_that_gets_weaker_while_nobody_knows_what_is_out_pulls_the_alert_line() -> None:
+    both = frozenset({"node-1", "node-2"})
+    allocator = Allocator(TERM, Stack(MEMBERS, (Limit(60.0, both),)), 100.0, 0.0, 100.0)
+    more = (*MEMBERS, Member("node-3", 10.0, 40.0))
+    allocator.set_stack(Stack(more, (Limit(60.0, both | {"node-3"}),), dark=frozenset({"node-3"})), 0.1)
+    assert not allocator.pulls(0.1), "a dark module on top changes nothing for the others"
+    allocator.set_stack(Stack(more, (Limit(50.0, both | {"node-3"}),)), 0.2)
+    assert allocator.pulls(0.2)
+
+
 def test_a_stranger_gets_no_answer() -> None:
     allocator, now = settled()
     request = PowerRequest("stranger", "b" * 16, None, 0, 1, False, 0.0, 40.0, "critical", None)

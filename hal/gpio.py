@@ -23,6 +23,7 @@ from gpiod.line import Bias, Clock, Direction, Drive, Edge, Value
 from hal import base
 from hal.base import Face, HardwareError, MissingPartError
 
+SETTLE_S = 0.005  # in which a line that was let go may still rise
 DEBOUNCE = timedelta(milliseconds=50)  # a Hall switch chatters while a magnet slides into place
 CONSUMER = "thox"  # what gpioinfo shows as the user of our lines
 
@@ -133,6 +134,7 @@ class GpioAlertLine:
         self._request = request(name, _watched(), dev)
         self._offset = self._request.offsets[0]
         self._pulled = False
+        self._let_go_at = 0.0
         self._level = _active(self._request, name)  # as far as ``wait`` has been told
         self._lock = threading.Lock()
         self._changes: deque[bool] = deque()
@@ -166,7 +168,7 @@ class GpioAlertLine:
                 self._request.reconfigure_lines({self._offset: _pulling() if pulled else _watched()})
             except OSError as error:
                 raise HardwareError(f"{self._name} does not take {'a pull' if pulled else 'its release'}") from error
-            self._pulled = pulled
+            self._pulled, self._let_go_at = pulled, time.monotonic()
             self._tell(pulled or _active(self._request, self._name))
             os.write(self._wake, b"!")
 
@@ -180,10 +182,12 @@ class GpioAlertLine:
             os.read(self._woken, 64)
         while self._request.wait_edge_events(timedelta(0)):
             for event in self._request.read_edge_events():
-                self._tell(event.event_type is gpiod.EdgeEvent.Type.RISING_EDGE)
+                level = event.event_type is gpiod.EdgeEvent.Type.RISING_EDGE
+                if level == self._level and event.timestamp_ns / 1e9 > self._let_go_at + SETTLE_S:
+                    self._tell(not level)  # a pulse: over before the kernel looked which edge it was
+                self._tell(level)
 
     def _tell(self, level: bool) -> None:
-        # What pulling or letting go changed may come as an edge, too: a change is told once.
         if level != self._level:
             self._level = level
             self._changes.append(level)

@@ -44,36 +44,41 @@ class I2cChip:
                 f"{part}: {device} cannot be opened: {error.strerror}", "modprobe i2c-dev"
             ) from error
 
+    def _asked(self) -> SMBus:
+        # The kernel looks whether a driver holds the chip when the address is set, so it is set for each transfer.
+        self._bus.address = None
+        return self._bus
+
     def receive_byte(self) -> int:
         """One byte, with no register named in the same transfer."""
         try:
-            return int(self._bus.read_byte(self._address))
+            return int(self._asked().read_byte(self._address))
         except OSError as error:
             raise self._failed(error) from error
 
     def read_byte(self, register: int) -> int:
         try:
-            return int(self._bus.read_byte_data(self._address, register))
+            return int(self._asked().read_byte_data(self._address, register))
         except OSError as error:
             raise self._failed(error) from error
 
     def write_byte(self, register: int, value: int) -> None:
         try:
-            self._bus.write_byte_data(self._address, register, value)
+            self._asked().write_byte_data(self._address, register, value)
         except OSError as error:
             raise self._failed(error) from error
 
     def read_block(self, register: int, length: int) -> bytes:
         """``length`` bytes, at most BLOCK_BYTES, from ``register`` on."""
         try:
-            return bytes(self._bus.read_i2c_block_data(self._address, register, length))
+            return bytes(self._asked().read_i2c_block_data(self._address, register, length))
         except OSError as error:
             raise self._failed(error) from error
 
     def write_block(self, register: int, data: Sequence[int]) -> None:
         """At most BLOCK_BYTES, from ``register`` on."""
         try:
-            self._bus.write_i2c_block_data(self._address, register, list(data))
+            self._asked().write_i2c_block_data(self._address, register, list(data))
         except OSError as error:
             raise self._failed(error) from error
 

@@ -59,7 +59,10 @@ def start_helper() -> subprocess.Popen[bytes]:
 if __name__ == "__main__":
     prepare()
     helper = start_helper()
-    status = pytest.main(["-p", "no:cacheprovider", "-p", "no:xdist", *sys.argv[1:]])
+    # Only what these tests need of pytest: reading files is what takes time here.
+    alone = ["--disable-plugin-autoload", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+    status = pytest.main([*alone, "--confcutdir", str(HERE.parent / "hal"), *sys.argv[1:]])
     helper.terminate()
     helper.wait(30)
+    plant().neighbours_link.close()
     sys.exit(status)

@@ -19,6 +19,7 @@ from smbus2 import SMBus
 
 from hal.base import Face
 from hal.i2c import bus_number
+from hal.link import UdpStackLink
 from hal.sysfs import Sysfs
 
 BUS = "SMBus stub driver"
@@ -111,6 +112,7 @@ class Plant:
     def __init__(self) -> None:
         self.chips, self.wires, self.reader = Chips(), Wires(), Pn532()
         self.neighbours_tag = NtagChip(bytes.fromhex("04a1b2c3d4e5f6"))
+        self.neighbours_link = UdpStackLink("lo", Sysfs())
         self.busy = 0.0
         # What the chip has after a reset, and that a conversion is ready.
         self.chips.write(METER, r00=0x7127, r07=0x7FF8, r08=0x7FF8, r0F=0x0001, rFE=0x5449, rFF=0x3220)

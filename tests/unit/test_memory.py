@@ -19,7 +19,7 @@ from agent.models.memory import Settings, anonymous_bytes, available_bytes, cach
 from agent.models.options import LoadOptions
 
 GIB = 1 << 30
-CONTEXT = 768
+CONTEXT = 512
 LAYERS = 28
 # 105 million parameters in a shape that no model has: narrow, so that a token is computed quickly, and with so many
 # wide heads that a wrong size of the cache, or of the weights, is more than the tenth that is allowed.
@@ -107,8 +107,7 @@ def load_and_fill(folder: Path, quantisation: str, cache_type: str, told: multip
     runner.close()
 
 
-@pytest.mark.parametrize("quantisation", ["int4", "int8"])
-@pytest.mark.parametrize("cache_type", ["u8", "f16"])
+@pytest.mark.parametrize(("quantisation", "cache_type"), [("int4", "u8"), ("int8", "f16")])
 def test_the_estimate_is_within_a_tenth_of_what_a_process_takes(
     checkpoint: Path, processes: ForkServerContext, quantisation: str, cache_type: str
 ) -> None:

@@ -86,6 +86,35 @@ def test_a_packed_weight_is_within_half_a_step_of_its_own(format: Format, seed: 
     assert not unpacked(packed)[:zeros].any()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([Format(8, 384), Format(8, 100), Format(4, 128), Format(4, 64), Format(4, 32)]),
+    st.integers(0, 2**32 - 1),
+    st.floats(-9, 4),
+)
+def test_packing_gives_the_bits_of_its_definition(format: Format, seed: int, power: float) -> None:
+    inputs = 100 if format.group == 100 else 384
+    rows = (np.random.default_rng(seed).standard_normal((5, inputs)) * 10.0**power).astype(np.float32)
+    rows[seed % 5] = 0
+    kind, shape = value_layout(format, (5, inputs))
+    values, scales = np.empty(shape, kind), np.empty((5, inputs // format.group), np.float16)
+    quantise(rows.copy(), format, values, scales)
+    # One group after the other, one value after the other.
+    groups = rows.reshape(5, -1, format.group)
+    high, low = groups.max(axis=2), groups.min(axis=2)
+    exact = np.maximum(high, -low) / 127 if format.bits == 8 else np.where(high > -low, high, low) / -8
+    expected = np.where(np.abs(exact) < 2.0**-24, 2.0**-24, exact).astype(np.float16)
+    np.testing.assert_array_equal(scales, expected)
+    steps = np.rint(groups * (1 / expected.astype(np.float32))[..., None])
+    whole = np.clip(steps, *((-127, 127) if format.bits == 8 else (-8, 7))).astype(int).reshape(5, inputs)
+    if format.bits == 8:
+        np.testing.assert_array_equal(values, whole)
+    else:
+        np.testing.assert_array_equal(
+            values, [[(a & 15) | (b & 15) << 4 for a, b in row.reshape(-1, 2)] for row in whole]
+        )
+
+
 def test_int4_is_two_nibbles_a_byte_the_even_input_low() -> None:
     rows = np.array([[-8, 7, 1, -1] * 8], np.float32)
     values, scales = np.empty((1, 16), np.uint8), np.empty((1, 1), np.float16)

@@ -56,8 +56,9 @@ class Allocator:
     """One module's time as the one that shares out its supply, until ``retired``.
 
     ``term`` must be kept on disk whenever it changed, before the next message goes out, and the next one be made with
-    a higher number. ``before_w``: what earlier allocators can have shared out at most, where that is certain and they
-    stood at this module, with the same contacts, as after a restart of the agent; infinite where it is not.
+    a higher number. ``before_w``: what earlier allocators can have shared out at most, where that is certain: the last
+    one's ``bound_w``, if it stood at this module with the same contacts and the supply was never unplugged, as after a
+    restart of the agent; infinite otherwise.
     """
 
     def __init__(
@@ -211,6 +212,14 @@ class Allocator:
         """Whether earlier allocators' grants may still be out, which are not in its book."""
         return now < self._quiet_until
 
+    def bound_w(self, now: float) -> float:
+        """W that may have been shared out at most, for an allocator that begins at this module after a restart.
+
+        To be kept on disk like the term; where it grows, before the next grant goes out.
+        """
+        out = sum(self.ledger.exposure(node, now) for node in self.ledger.entries)
+        return max(self._supply_w, out, self._before_w if self.is_quiet(now) else 0.0)
+
     def usable_w(self, now: float) -> float:
         """What may be shared out: the supply less margin, less what alerts took off it; floors are never derated."""
         full = self._supply_w * (1 - self.stack.margin)
@@ -296,8 +305,7 @@ class Allocator:
 
         What is out then is what it granted itself, unless it was waiting for the grants of earlier ones anyway.
         """
-        out = sum(self.ledger.exposure(node, now) for node in self.ledger.entries)
-        self._before_w = max(out, self._before_w) if self.is_quiet(now) else out
+        self._before_w = self.bound_w(now)
         self.term = replace(self.term, number=term.number + 1)
         for entry in self.ledger.entries.values():
             entry.last = (self._nonce, 0)

@@ -43,6 +43,7 @@ MUTANTS: dict[str, tuple[Rules, Scene]] = {
     "an admitted node forgotten": (Rules(allocator=mutants.ForgetsTheAdmitted), scenes.an_admitted_node_falls_silent),
     "no alert when the supply shrinks": (Rules(allocator=mutants.NoGuard), scenes.the_supply_shrinks),
     "no alert after a move": (Rules(allocator=mutants.NeverUnsure), scenes.the_supply_moves_and_is_weaker),
+    "sure too soon": (Rules(allocator=mutants.SureTooSoon), scenes.the_new_allocator_restarts_at_once),
     "authority without a supply": (Rules(allocator=mutants.NeedsNoSupply), scenes.the_old_allocator_notices_nothing),
     "authority by message": (Rules(allocator=mutants.Obeys), scenes.somebody_claims_the_supply),
     "a higher term wins": (Rules(allocator=mutants.Outdone), scenes.the_new_allocator_missed_many_terms),

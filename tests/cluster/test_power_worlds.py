@@ -125,6 +125,19 @@ class AnyStack(RuleBasedStateMachine):
     def the_supply_moves(self, index: int, supply: float, aware: bool) -> None:
         self.world.plug(self._here(index), supply, aware)
 
+    @rule(index=modules, supply=supplies, wait=st.sampled_from([0.7, 4.2]))
+    def the_supply_moves_to_one_that_missed_some_terms(self, index: int, supply: float, wait: float) -> None:
+        index = self._here(index)
+        around = [path for ends, path in self.world.paths.items() if index in ends and ends != (index, index)]
+        for path in around:
+            path.cut = True
+        for _ in range(2 if index != self.world.place else 0):
+            self.world.restart(self.world.place)
+            self.world.run(wait)
+        for path in around:
+            path.cut = False
+        self.world.plug(index, supply)
+
     @rule(index=modules, supply=supplies)
     def the_supply_is_handed_over(self, index: int, supply: float) -> None:
         self.world.hand_over(self._here(index), supply)

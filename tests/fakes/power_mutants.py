@@ -127,6 +127,11 @@ class NeverUnsure(Allocator):
         return now < self._pulse_until
 
 
+class SureTooSoon(Allocator):
+    def bound_w(self, now: float) -> float:
+        return self._supply_w
+
+
 class NeedsNoSupply(Allocator):
     def has_authority(self, now: float) -> bool:
         return True

@@ -185,6 +185,17 @@ def the_supply_moves_and_is_weaker(rules: Rules) -> None:
     world.run(8.0)
 
 
+def the_new_allocator_restarts_at_once(rules: Rules) -> None:
+    world = _stack(rules, 120.0, 40, 40, 40)
+    world.plug(2, 45.0, aware=False)
+    world.restart(2)
+    for _ in range(8):  # the old one still answers
+        world.beat(0)
+        world.beat(1)
+        world.run(0.05)
+    world.run(8.0)
+
+
 def the_old_allocator_notices_nothing(rules: Rules) -> None:
     world = _stack(rules, 60.0, 10, 40, 30)
     world.plug(2, 60.0, aware=False)

@@ -246,6 +246,7 @@ class World:
         if self.line:
             self.oracle.voided(module.member.node_id, self.now)
         office = module.allocators[-1] if index == self.place else None
+        bound = office.bound_w(self.clock(module)) if office is not None else 0.0
         if office is not None:
             self.candidate = None  # who asked for the book asks again
         if not ghost:
@@ -256,7 +257,7 @@ class World:
         if office is not None and office.retired:  # that it let go is on disk: it stays so
             module.allocators, module.at = [office], [0]
         elif office is not None:
-            self._born(index, self.supply_w, frozenset())
+            self._born(index, bound, frozenset())
         self._settle()
 
     def alert(self, seconds: float) -> None:

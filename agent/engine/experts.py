@@ -8,6 +8,8 @@ from agent.engine.base import Json
 from agent.engine.decoder_config import flag, size
 from agent.errors import ModelError
 
+ROUTERS = ("mlp.gate.weight", "mlp.shared_expert_gate.weight")  # what the names of tensors that choose end with
+
 
 @dataclass(frozen=True, slots=True)
 class Experts:

@@ -40,24 +40,13 @@ class Graph:
         weight = self.weights.matrix(name)
         if not isinstance(weight, Packed):
             return ops.constant(weight)  # copied: nobody else keeps it
-        outputs, inputs = weight.shape
-        if weight.format.bits == 8:
-            values = shared_constant(weight.values, ov.Type.i8, (outputs, inputs))
-            scales = shared_constant(weight.scales, ov.Type.f16, (outputs, 1))
-            unpacked = ops.multiply(ops.convert(values, ov.Type.f16), scales)
-        else:
-            groups = inputs // weight.format.group
-            kind = ov.Type.i4 if weight.zeros is None else ov.Type.u4
-            values = ops.convert(
-                shared_constant(weight.values, kind, (outputs, groups, weight.format.group)), ov.Type.f16
-            )
-            scales = shared_constant(weight.scales, ov.Type.f16, (outputs, groups, 1))
-            if weight.zeros is not None:
-                zeros = shared_constant(weight.zeros, ov.Type.u8, (outputs, groups, 1))
-                values = ops.subtract(values, ops.convert(zeros, ov.Type.f16))
-            grouped = ops.multiply(values, scales)
-            unpacked = ops.reshape(grouped, ints([outputs, inputs]), False)
-        return ops.convert(unpacked, ov.Type.f32)
+        return _unpacked(weight, weight.shape)
+
+    def stack(self, name: str, count: int) -> Any:  # noqa: ANN401
+        """A matrix that is ``count`` matrices, [count, outputs of each, inputs] float32."""
+        weight = self.weights.matrix(name)
+        shape = (count, weight.shape[0] // count, weight.shape[1])
+        return _unpacked(weight, shape) if isinstance(weight, Packed) else ops.constant(weight.reshape(shape))
 
     def linear(self, inputs: Any, name: str, biased: bool) -> Any:  # noqa: ANN401
         product = ops.matmul(inputs, self.matrix(f"{name}.weight"), False, True)
@@ -92,6 +81,27 @@ class Graph:
 def shared_constant(array: Any, kind: ov.Type, shape: Sequence[int]) -> Any:  # noqa: ANN401
     """A constant that reads the array in place; its owner keeps it alive."""
     return op.Constant(ov.Tensor(array, ov.Shape(list(shape)), kind), shared_memory=True)
+
+
+def _unpacked(weight: Packed, shape: Sequence[int]) -> Any:  # noqa: ANN401
+    """Packed weights as float32 of this shape, whose last dimension is the matrix's inputs."""
+    if weight.format.bits == 8:
+        values = shared_constant(weight.values, ov.Type.i8, shape)
+        scales = shared_constant(weight.scales, ov.Type.f16, (*shape[:-1], 1))
+        unpacked = ops.multiply(ops.convert(values, ov.Type.f16), scales)
+    else:
+        groups = shape[-1] // weight.format.group
+        kind = ov.Type.i4 if weight.zeros is None else ov.Type.u4
+        values = ops.convert(
+            shared_constant(weight.values, kind, (*shape[:-1], groups, weight.format.group)), ov.Type.f16
+        )
+        scales = shared_constant(weight.scales, ov.Type.f16, (*shape[:-1], groups, 1))
+        if weight.zeros is not None:
+            zeros = shared_constant(weight.zeros, ov.Type.u8, (*shape[:-1], groups, 1))
+            values = ops.subtract(values, ops.convert(zeros, ov.Type.f16))
+        grouped = ops.multiply(values, scales)
+        unpacked = ops.reshape(grouped, ints(shape), False)
+    return ops.convert(unpacked, ov.Type.f32)
 
 
 def flat(node: Any, size: int) -> Any:  # noqa: ANN401

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from agent.engine.base import Floats
 from agent.engine.decoder import EMBEDDING, HEAD
+from agent.engine.experts import ROUTERS
 
 # "stored": as the makers of a quantised checkpoint have it, int4 as it is and all other matrices int8.
 Quantisation = Literal["float", "int8", "int4", "int4-g32", "stored"]
@@ -56,9 +57,10 @@ def choose_format(
 ) -> Format | None:
     """The format of a matrix, None for float. Inputs that make no whole groups fall back to 32, then to int8.
 
+    Routers of experts stay float: they are small, and what they choose between is often close.
     ``native``: the int4 that its makers gave it. It is never quantised a second time to any other int4.
     """
-    if quantisation == "float":
+    if quantisation == "float" or name.endswith(ROUTERS):
         return None
     inputs = shape[1]
     whole = Format(8, inputs)

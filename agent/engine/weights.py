@@ -12,8 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from agent.engine.base import Floats
+from agent.engine.families import tensor_name
 from agent.engine.gguf_file import GgufFile, find_gguf
 from agent.engine.quantise import Format, Packed
+from agent.engine.weights_experts import stack_experts
 from agent.engine.weights_int4 import join_int4
 from agent.engine.weights_tensor import FloatTensor, Tensor
 from agent.errors import ModelError
@@ -40,9 +42,10 @@ class Checkpoint:
             from agent.engine.gguf import map_gguf  # the package behind it is not for every start
 
             file = GgufFile.read(gguf)
-            return cls(*map_gguf(file), _digest(file.files))
+            found, maps = map_gguf(file)
+            return cls(stack_experts(found), maps, _digest(file.files))
         tensors: dict[str, Tensor] = {}
-        maps: list[mmap.mmap] = []
+        maps = []
         files = _files(folder)
         for path in files:
             try:
@@ -51,9 +54,9 @@ class Checkpoint:
                 raise ModelError(f"{path.name} is missing", hint=_INCOMPLETE) from None
             except (OSError, SafetensorError) as error:
                 raise ModelError(f"{path.name} cannot be read: {error}", hint=_INCOMPLETE) from error
-            tensors |= found
+            tensors |= {tensor_name(name): tensor for name, tensor in found.items()}
             maps.append(data)
-        return cls(join_int4(tensors, _compression(folder)), maps, _digest(files))
+        return cls(stack_experts(join_int4(tensors, _compression(folder))), maps, _digest(files))
 
     @property
     def digest(self) -> str:

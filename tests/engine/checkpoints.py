@@ -55,6 +55,8 @@ _PHI = {  # partly rotated: 48 of 64 dimensions
     "original_max_position_embeddings": 64,
 }
 
+_EXPERTS = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 128}
+
 # name -> (transformers' config class, what differs from _SIZES)
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {"rope_parameters": _LLAMA3, "tie_word_embeddings": True}),
@@ -118,6 +120,18 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "SmolLM3Config",
         {"no_rope_layer_interval": 2, "num_hidden_layers": 2, "head_dim": 64},
     ),
+    "qwen2-moe": (
+        "Qwen2MoeConfig",
+        {
+            **_EXPERTS,
+            "head_dim": None,
+            "num_attention_heads": 4,
+            "hidden_size": 128,
+            "shared_expert_intermediate_size": 128,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3-moe": ("Qwen3MoeConfig", {**_EXPERTS, "norm_topk_prob": True, "num_hidden_layers": 2}),
     "granite": (
         "GraniteConfig",
         {
@@ -182,7 +196,7 @@ def save_random(name: str, folder: Path, *, dtype: str = "bfloat16", shards: str
             elif weight.ndim == 1:
                 weight.normal_(0.0, 0.3)
             else:
-                weight.normal_(0.0, 1.4 * weight.shape[1] ** -0.5)
+                weight.normal_(0.0, 1.4 * weight.shape[-1] ** -0.5)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shards)
 
 

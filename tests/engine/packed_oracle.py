@@ -37,7 +37,13 @@ def packed_oracle(folder: Path, quantisation: Quantisation) -> RandomCheckpoint:
     model = oracle(folder)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            matrix = weights.matrix(name)
-            if isinstance(matrix, Packed):
-                parameter.copy_(torch.from_numpy(unpacked(matrix)))
+            # transformers keeps the experts of a layer in two tensors, [experts, outputs, inputs].
+            before, experts, after = name.partition(".experts.")
+            parts = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}.get(after, ())
+            names = [f"{before}{experts}{part}.weight" for part in parts] if experts else [name]
+            matrices = [matrix for matrix in map(weights.matrix, names) if isinstance(matrix, Packed)]
+            if matrices:
+                shape = (parameter.shape[0], -1, parameter.shape[2]) if experts else parameter.shape
+                floats = [unpacked(matrix).reshape(shape) for matrix in matrices]
+                parameter.copy_(torch.from_numpy(np.concatenate(floats, axis=1 if experts else 0)))
     return RandomCheckpoint(f"{folder.name} {quantisation}", folder, model)

@@ -30,7 +30,8 @@ def stage(family: str, quantisation: Quantisation = "float", *, rows: int = 1, *
     return OnnxStage(shape, layers, weights, rows=rows, row_tokens=64, exact=True, threads=2)
 
 
-@pytest.mark.parametrize("family", ["llama", "llama-biased", "qwen2"])  # groups of 128, and of 32; biases
+# Groups of 128, and of 32; biases; experts, whose weights are shares of all or add up to 1.
+@pytest.mark.parametrize("family", ["llama", "llama-biased", "qwen2", "gemma2", "qwen2-moe", "qwen3-moe"])
 @pytest.mark.parametrize("quantisation", ["int8", "int4"])
 def test_packed_weights_are_read_exactly(family: str, quantisation: Quantisation) -> None:
     tokens = prompt_tokens(24)

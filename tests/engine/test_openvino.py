@@ -44,12 +44,12 @@ def greedy(runner: StagedRunner, prompt: list[int], count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("quantisation", QUANTISED)
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral", "gemma3", "phi3", "qwen2-moe", "qwen3-moe"])
 def test_packed_weights_mean_what_they_say(name: str, quantisation: Quantisation) -> None:
     """In float32 arithmetic nothing but the weights' values differs, so the bound is that of float weights."""
     folder = random_checkpoint(name).folder
     reference = packed_oracle(folder, quantisation)
-    spec = read_spec(folder)
+    spec = read_spec(folder).within(CONTEXT)
     layers = range(spec.layers)
     weights = Weights.open(Checkpoint.open(folder), spec, layers, quantisation, cache=None, threads=2)
     stage = OpenVinoStage(spec, layers, weights, pages=32, activations=0, threads=2)

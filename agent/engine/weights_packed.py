@@ -171,7 +171,7 @@ def _pack(checkpoint: Checkpoint, layout: Layout, data: mmap.mmap, pool: ThreadP
             pass
         if not np.isfinite(packed.scales).all():
             raise ModelError(f"{name} has weights that are not finite", hint="the checkpoint is broken: pull it again")
-        checkpoint.drop_pages()  # what is packed nobody reads again: without this the whole checkpoint would stay mapped
+        checkpoint.drop_pages()  # nobody reads them again, and all of them together are larger than what is packed
     layout.checksums.view(data)[:] = _checksums(layout, data, pool)
 
 

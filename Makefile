@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint bench nano clean
+.PHONY: help run test hil soak lint bench nano clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -14,7 +14,11 @@ run: $(VENV)/.run ## start a node with a simulated stack and the model that ship
 	@exec $(BIN)/thox run
 
 test: $(VENV)/.test lint ## ruff, mypy and every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -rs
+
+hil: $(VENV)/.test ## the drivers over a real kernel, which is built once (minutes); make test has it, too, from then on
+	@tests/hil/kernel/build
+	@$(BIN)/python -m pytest -v -s tests/hil
 
 # The worlds are new ones each time; one that breaks a rule is shrunk and printed.
 soak: $(VENV)/.test ## the long run: 10,000 random worlds of the power contract (SOAK_WORLDS=...)

@@ -11,9 +11,9 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "tests/hil/kernel/config", ROOT / "tests/hil/kernel/plant_gpu.c")
@@ -38,6 +38,8 @@ echo o > /proc/sysrq-trigger
 sleep 10
 """
 
+MEMORY_MB = 320
+
 # Addresses on the stand-in for an I2C bus: meters, a thermometer, a sink, and one that no driver knows.
 CHIPS = (0x28, 0x40, 0x41, 0x44, 0x48, 0x55)
 
@@ -52,16 +54,24 @@ def built() -> Path | None:
 
 def run(kernel: Path, command: Sequence[str], timeout: float = 110.0) -> tuple[int, str]:
     """Exit status and output of ``command`` in the guest; when that does not even start, the console's last words."""
-    with TemporaryDirectory(prefix="thox-hil-") as folder:
+    with tempfile.TemporaryDirectory(prefix="thox-hil-") as folder:
         out = Path(folder)
         out.chmod(0o755)
         words: dict[str, object] = {"out": out, "kernel": kernel, "cwd": shlex.quote(str(Path.cwd()))}
         words |= {"python": sys.executable, "here": Path(__file__).parent}
         (out / "init").write_text(_INIT.format(chips=",".join(map(hex, CHIPS)), **words))
         (out / "init").chmod(0o755)
+
         exports = f"export PATH={shlex.quote(os.environ['PATH'])} HOME=/tmp PYTHONDONTWRITEBYTECODE=1\n"
         (out / "command").write_text(exports + shlex.join(command) + "\n")
-        arguments = ["mem=512M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"init={out}/init"]
+        arguments = [
+            f"mem={MEMORY_MB}M",
+            "root=/dev/root",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "ro",
+            f"init={out}/init",
+        ]
         arguments += ["con=null", "con0=null,fd:1", "quiet", "panic=1"]
         with (out / "console").open("wb") as console:
             guest = subprocess.Popen(
@@ -70,6 +80,7 @@ def run(kernel: Path, command: Sequence[str], timeout: float = 110.0) -> tuple[i
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | {"TMPDIR": _memory_folder()},
             )
             try:
                 guest.wait(timeout)
@@ -80,6 +91,13 @@ def run(kernel: Path, command: Sequence[str], timeout: float = 110.0) -> tuple[i
         if not (out / "status").exists():
             return 99, f"{log}\nthe guest ended early:\n{(out / 'console').read_text(errors='replace')[-2000:]}"
         return int((out / "status").read_text()), log
+
+
+def _memory_folder() -> str:
+    """Where the guest's memory lies, a file that may be executed from: in memory too, but for a container's."""
+    shm = os.statvfs("/dev/shm")
+    roomy = shm.f_bavail * shm.f_frsize >= MEMORY_MB << 20
+    return "/dev/shm" if roomy and not shm.f_flag & os.ST_NOEXEC else tempfile.gettempdir()
 
 
 if __name__ == "__main__":

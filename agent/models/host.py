@@ -17,18 +17,17 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from agent.engine.base import Engine, Report
-from agent.errors import EngineError, ModelError, NoRoomError, NotFoundError, ThoxError, UnavailableError
+from agent.engine.base import Engine
+from agent.errors import EngineError, ModelError, NotFoundError, ThoxError, UnavailableError
 from agent.models.checkpoint import StoredModel
-from agent.models.lease import HostedModel, Job, Lease, Loaded, again, loading_error
+from agent.models.lease import HostedModel, Lease, Loaded, hosted_model
+from agent.models.loading import Job, OpenEngine, again, attempt, loading_error
 from agent.models.memory import Estimate, Memory, anonymous_bytes, available_bytes, estimate
 from agent.models.options import FOR_EVER, LoadOptions
 from agent.models.shelf import Shelf
 from agent.models.store import ModelStore
 
 log = logging.getLogger(__name__)
-
-OpenEngine = Callable[[StoredModel, LoadOptions, Report], Engine]
 
 # What a load takes that nobody has seen yet: packing is what takes the time.
 _LEAST_LOAD_S, _PARAMETERS_PER_S = 1.0, 80e6
@@ -189,26 +188,7 @@ class ModelHost:
         """How a model stands. ``name`` is its own, not an alias."""
         with self._changed:
             loaded, job, failed = self._shelf.get(name), self._jobs.get(name), self._failed.get(name)
-            leases, expires_at = (loaded.leases, loaded.expires_at) if loaded else (0, FOR_EVER)
-        if loaded is not None:
-            return HostedModel(
-                name,
-                "loaded",
-                loaded.seconds,
-                leases,
-                loaded.options,
-                loaded.engine.status(),
-                loading=None if job is None else job.progress(),
-                memory=loaded.memory,
-                expires_s=None if expires_at == FOR_EVER else max(0.0, expires_at - time.monotonic()),
-            )
-        if job is not None:
-            return HostedModel(
-                name, "loading", time.monotonic() - job.began, options=job.options, loading=job.progress()
-            )
-        if failed is not None:
-            return HostedModel(name, "failed", error=failed[1].message)
-        return HostedModel(name, "available")
+        return hosted_model(name, loaded, job, None if failed is None else failed[1])
 
     def states(self) -> list[HostedModel]:
         """Every model that is loaded, loading or failed, by name."""
@@ -315,20 +295,8 @@ class ModelHost:
             self._finish(job, None, None, 0.0)
 
     def _load(self, job: Job) -> None:
-        error: ThoxError | None = None
-        began, engine = time.monotonic(), None
-        try:
-            if not job.unwanted:
-                self._make_room(job)
-                log.info("model %s is loading", job.model.name)
-                engine = self._open_engine(job.model, job.options, job.report)
-        except ThoxError as raised:
-            error = raised
-        except MemoryError:
-            error = NoRoomError(f"The memory ran out while {job.model.name} was loading", hint="unload another model")
-        except Exception as raised:  # noqa: BLE001 top of the thread's loop: a broken model must not end it
-            error = EngineError(f"{job.model.name} could not be loaded: {type(raised).__name__}: {raised}")
-            error.__cause__ = raised
+        began = time.monotonic()
+        engine, error = attempt(job, self._open_engine, self._make_room)
         self._finish(job, engine, error, time.monotonic() - began)
 
     def _make_room(self, job: Job) -> None:

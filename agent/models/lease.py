@@ -1,4 +1,4 @@
-"""What the host of the models knows and lends: a model's state, a lease on its engine, a load on its way."""
+"""What the host of the models knows and lends: a model's state, and a lease on its engine."""
 
 from __future__ import annotations
 
@@ -9,40 +9,16 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
 
-from agent.engine.base import Engine, EngineStatus, LoadStage
-from agent.errors import ModelLoadingError, ThoxError
+from agent.engine.base import Engine, EngineStatus
+from agent.errors import ThoxError
 from agent.models.checkpoint import StoredModel
+from agent.models.loading import Job, LoadProgress
 from agent.models.memory import Memory
 from agent.models.options import FOR_EVER, LoadOptions
 
 State = Literal["available", "loading", "loaded", "failed"]
 
-# Which part of a load's time each stage takes, roughly. Where a packed file is there already, the middle one is short.
-_STAGES: dict[LoadStage, tuple[float, float]] = {
-    "reading": (0.0, 0.05),
-    "quantising": (0.05, 0.85),
-    "compiling": (0.85, 1.0),
-}
-_LONGEST_RETRY_S = 30.0
 _LEAST_IDLE_S = 1.0  # a model that came for a request must be there when the request takes it up
-
-
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
-    """How far a load is. ``expected_s`` is the whole time that it will take, as far as that can be told."""
-
-    stage: str
-    progress: float  # 0 to 1
-    elapsed_s: float
-    expected_s: float
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "stage": self.stage,
-            "progress": round(self.progress, 3),
-            "elapsed_s": round(self.elapsed_s, 1),
-            "expected_s": round(self.expected_s, 1),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,43 +83,21 @@ class Loaded:
         return FOR_EVER if self.leases else self.used_at + max(self.keep_alive_s, _LEAST_IDLE_S)
 
 
-class Job:
-    """One load on its way. ``error`` is set before ``done``. ``expected_s``: how long it took last, or a guess."""
-
-    def __init__(self, model: StoredModel, options: LoadOptions, memory: Memory, expected_s: float) -> None:
-        self.model, self.options, self.memory, self.expected_s = model, options, memory, expected_s
-        self.began = time.monotonic()
-        self.done = threading.Event()
-        self.error: ThoxError | None = None
-        self.unwanted = False  # unloaded, or the host closed, before it was loaded
-        self._at: tuple[str, float] = ("waiting", 0.0)
-
-    def report(self, stage: LoadStage, share: float) -> None:
-        """The loader tells how far it is: a Report."""
-        begin, end = _STAGES[stage]
-        self._at = (stage, begin + (end - begin) * min(1.0, max(0.0, share)))
-
-    def progress(self) -> LoadProgress:
-        stage, progress = self._at
-        elapsed = time.monotonic() - self.began
-        expected = self.expected_s
-        if stage == "quantising" and progress > 0.2:  # far enough to know better than from the size
-            expected = elapsed / progress
-        return LoadProgress(stage, progress, elapsed, max(expected, elapsed))
-
-
-def loading_error(job: Job) -> ModelLoadingError:
-    at = job.progress()
-    return ModelLoadingError(
-        f"The model {job.model.name} is being loaded",
-        retry_after=min(_LONGEST_RETRY_S, max(1.0, at.expected_s - at.elapsed_s)),
-        hint="ask again when Retry-After has passed",
-        loading={"model": job.model.name, **at.to_json()},
-    )
-
-
-def again(error: ThoxError) -> ThoxError:
-    """The same error once more: an exception raised in several threads would mix up their tracebacks."""
-    fresh = type(error).__new__(type(error), *error.args)
-    fresh.__dict__.update(error.__dict__)
-    return fresh
+def hosted_model(name: str, loaded: Loaded | None, job: Job | None, failed: ThoxError | None) -> HostedModel:
+    """How a model stands, of what the host has of it. One that is swapped is loaded and on its way."""
+    if loaded is not None:
+        expires_at = loaded.expires_at
+        return HostedModel(
+            name,
+            "loaded",
+            loaded.seconds,
+            loaded.leases,
+            loaded.options,
+            loaded.engine.status(),
+            loading=None if job is None else job.progress(),
+            memory=loaded.memory,
+            expires_s=None if expires_at == FOR_EVER else max(0.0, expires_at - time.monotonic()),
+        )
+    if job is not None:
+        return HostedModel(name, "loading", time.monotonic() - job.began, options=job.options, loading=job.progress())
+    return HostedModel(name, "available") if failed is None else HostedModel(name, "failed", error=failed.message)

@@ -22,7 +22,7 @@ hil: $(VENV)/.test ## the drivers over a real kernel, which is built once (minut
 
 # The worlds are new ones each time; one that breaks a rule is shrunk and printed.
 soak: $(VENV)/.test ## the long run: 10,000 random worlds of the power contract (SOAK_WORLDS=...)
-	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),10000) $(BIN)/python -m pytest --timeout 0 tests/cluster/test_power_worlds.py
+	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),10000) $(BIN)/python -m pytest tests/cluster/test_power_worlds.py
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check .

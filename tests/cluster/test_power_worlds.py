@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -17,8 +18,9 @@ from power_world import World
 from agent.cluster.power import PRIORITIES, Contract, Priority
 
 SOAK = int(os.environ.get("THOX_SOAK_WORLDS", "0"))
+pytestmark = pytest.mark.timeout(0 if SOAK else 600)  # one test, many worlds
 RANDOM = settings(
-    max_examples=SOAK or 200,
+    max_examples=SOAK or 150,
     stateful_step_count=40 if SOAK else 22,
     deadline=None,
     database=None,

@@ -49,9 +49,6 @@ def _hardware(its: HardwareConfig) -> str:
 
 
 def _greet(config: Config, device: str, owner_key: str | None) -> None:
-    its = config.hardware
-    board = recognise() if its.mode == "auto" and not its.world else None
-    simulated = f"simulated: {its.module} of the World at {its.world}" if its.world else _SIMULATED
     inference = Client(config.server.bind, config.server.inference_port)
     cluster = Client(config.server.bind, config.server.cluster_port)
     rows = [

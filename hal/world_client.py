@@ -40,18 +40,11 @@ class WorldClient:
             raise HardwareError(
                 f"no World is served at {path}: {error.strerror}", "start the node that has it: make run"
             ) from error
+        self._lines = self._end.makefile("rb")
         try:
-            self._lines = self._end.makefile("rb")
-            self._end.sendall(pack({"world": VERSION, "module": module}))
-            greeting = unpack(self._lines.readline(LINE_BYTES) or b"{}")
-            if greeting.get("world") != VERSION:
-                raise HardwareError(str(greeting.get("error") or "this is no World"), str(greeting.get("hint") or ""))
-            self._end.settimeout(None)
-        except OSError as error:
-            self._end.close()
-            raise HardwareError(f"the World at {path} does not answer") from error
+            self._greet(module)
         except HardwareError:
-            self._end.close()
+            self._hang_up()
             raise
         self._thread = threading.Thread(target=self._read, name="world-client", daemon=True)
         self._thread.start()
@@ -83,6 +76,19 @@ class WorldClient:
         with contextlib.suppress(OSError):  # the other side was faster
             self._end.shutdown(socket.SHUT_RDWR)
         self._thread.join(5.0)
+        self._hang_up()
+
+    def _greet(self, module: str | None) -> None:
+        try:
+            self._end.sendall(pack({"world": VERSION, "module": module}))
+            greeting = unpack(self._lines.readline(LINE_BYTES) or b"{}")
+        except OSError as error:
+            raise HardwareError(f"the World at {self._path} does not answer") from error
+        if greeting.get("world") != VERSION:
+            raise HardwareError(str(greeting.get("error") or "this is no World"), str(greeting.get("hint") or ""))
+        self._end.settimeout(None)
+
+    def _hang_up(self) -> None:
         self._lines.close()
         self._end.close()
 

@@ -17,7 +17,7 @@ from hal.world_wire import LINE_BYTES, VERSION, at_path, connect, pack, unpack, 
 
 LOOK_S = 0.5  # the longest that time stands still: batteries run down, and loads change, without anybody's word
 MOST_CLIENTS = 64
-BEHIND_BYTES = 4 * 1024 * 1024  # of what a client has not read yet; one that is further behind is dropped
+BEHIND_BYTES = 1024 * 1024  # of what a client has not read yet; one that is further behind is dropped
 
 
 class WorldHost:
@@ -32,13 +32,10 @@ class WorldHost:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             _bind(self._listener, path)
-        except OSError as error:
+        except HardwareError:
             for end in (self._listener, self._wake, self._woken):
                 end.close()
-            raise HardwareError(
-                f"the simulated World cannot be served at {path}: {error.strerror}",
-                "choose a state folder that can be written, on a file system that knows sockets",
-            ) from error
+            raise
         for end in (self._listener, self._wake, self._woken):
             end.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)

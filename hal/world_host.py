@@ -207,17 +207,23 @@ class _Client:
 def _bind(listener: socket.socket, path: Path) -> None:
     try:
         connect(path, 1.0).close()
-    except FileNotFoundError:
-        pass
     except ConnectionRefusedError:  # its host died
         path.unlink(missing_ok=True)
+    except OSError:  # nothing is there; what else is wrong, binding will say
+        pass
     else:
         raise HardwareError(
             f"another World is served at {path}", "end the other process, or choose another state folder"
         )
-    at_path(path, listener.bind)
-    path.chmod(0o600)  # whoever came before is turned away by the kernel's word on who it is
-    listener.listen(16)
+    try:
+        at_path(path, listener.bind)
+        path.chmod(0o600)  # whoever came before is turned away by the kernel's word on who it is
+        listener.listen(16)
+    except OSError as error:
+        raise HardwareError(
+            f"the simulated World cannot be served at {path}: {error.strerror}",
+            "choose a state folder that can be written, on a file system that knows sockets",
+        ) from error
 
 
 def _user(end: socket.socket) -> int:

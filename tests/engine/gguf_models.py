@@ -91,7 +91,7 @@ def _add_config(writer: gguf.GGUFWriter, config: dict[str, Any], arch: gguf.MODE
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_key_length(head_dim)
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters") or {"rope_theta": config["rope_theta"]}
     rope = rope.get("full_attention", rope)
     writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
@@ -126,7 +126,7 @@ def _add_config(writer: gguf.GGUFWriter, config: dict[str, Any], arch: gguf.MODE
 
 def _factors(config: dict[str, Any]) -> dict[str, Floats]:
     """What llama.cpp's converter writes of a rotary scaling as tensors."""
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters", {})
     if rope.get("rope_type") == "longrope":
         return {
             f"rope_factors_{part}.weight": np.array(rope[f"{part}_factor"], np.float32) for part in ("long", "short")

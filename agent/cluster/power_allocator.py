@@ -217,7 +217,7 @@ class Allocator:
 
         To be kept on disk like the term; where it grows, before the next grant goes out.
         """
-        out = sum(self.ledger.exposure(node, now) for node in self.ledger.entries)
+        out = sum(one.watts for one in self.ledger.exposures(now))
         return max(self._supply_w, out, self._before_w if self.is_quiet(now) else 0.0)
 
     def usable_w(self, now: float) -> float:

@@ -118,7 +118,7 @@ class Http:
         method: str = "GET",
         led_by: str = "",
     ) -> Response:
-        """Ask once, following redirects (not those of HEAD). ``headers`` may hold an Authorization.
+        """Ask once, following redirects (HEAD: not to other hosts). ``headers`` may hold an Authorization.
 
         ``led_by`` is the address that named this one: where that was HTTPS, this has to be, too.
         Raises UnavailableError when nobody answers, BusyError for 429 and 5xx, ModelError for a redirect that is not
@@ -139,13 +139,15 @@ class Http:
                 wished = _seconds(response.header("Retry-After"))
                 response.close()
                 raise BusyError(f"{parts.netloc} answered {response.status}", wished)
-            if response.status not in _REDIRECTS or method == "HEAD":
+            if response.status not in _REDIRECTS:
                 return response
-            target = response.header("Location")
-            response.close()
-            before, parts = parts, _parts(target, base=parts)
-            if (parts.scheme, parts.netloc) != (before.scheme, before.netloc):
+            response.close()  # its headers can still be read
+            target = _parts(response.header("Location"), base=parts)
+            if method == "HEAD" and target.netloc != parts.netloc:
+                return response  # what it says of itself is what was asked for
+            if (target.scheme, target.netloc) != (parts.scheme, parts.netloc):
                 sent = {name: value for name, value in sent.items() if name != "Authorization"}
+            parts = target
         raise ModelError(f"{origin.netloc} leads in circles")
 
     def _exchange(self, method: str, parts: SplitResult, headers: Mapping[str, str]) -> Response:
@@ -267,7 +269,7 @@ def _seconds(retry_after: str) -> float:
         return float(retry_after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 

@@ -24,6 +24,7 @@ from agent.models.pull_signature import MEDIA_TYPE, SIGNATURE_BYTES, SigningKey,
 
 LARGEST_MANIFEST = 4 * 1024 * 1024
 _LARGEST_TOKEN = 64 * 1024
+_ENDPOINTS = {"docker.io": "registry-1.docker.io"}  # the one registry that lives elsewhere than it is called
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -43,7 +44,8 @@ class Repository:
         """``secret`` is user:password, or a token."""
         self._http, self._reference, self._stop, self._limits = http, reference, stop, limits
         self._secret, self._signing_key = secret, signing_key
-        self._base = f"{http.base(reference.host)}/v2/{reference.repository}/"
+        host = _ENDPOINTS.get(reference.host, reference.host)
+        self._base = f"{http.base(host)}/v2/{reference.repository}/"
         self._lock = threading.Lock()
         self._authorization = ""  # a token that the realm gave, once it did
 

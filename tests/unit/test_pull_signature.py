@@ -86,7 +86,8 @@ def test_what_is_no_signature_is_refused(puller: Puller, registry: FakeRegistry,
         sign(registry, digest, data, kind)
         assert "no ed25519" in refused(puller, "medical", ModelError).message
     name = f"medical:{digest.replace(':', '-')}.sig"
-    for manifest in ({}, {"layers": []}, {"layers": ["x"]}, {"layers": [{}, {}]}, []):
+    bad: tuple[object, ...] = ({}, {"layers": []}, {"layers": ["x"]}, {"layers": [{}, {}]}, [])
+    for manifest in bad:
         registry.put(name, manifest)
         refused(puller, "medical", ModelError)
 

@@ -108,7 +108,7 @@ def _readings(hardware: Hardware) -> dict[str, tuple[str, str]]:
         ),
     }
     for reader in hardware.readers.values():
-        asked["nfc-reader"] = (reader, partial(_seen, reader))
+        asked[f"nfc-reader-{reader.face}"] = (reader, partial(_seen, reader))
     if hardware.tag is not None:
         asked["nfc-tag"] = (hardware.tag, str)
     return {part: (type(driver).__name__, _said(ask)) for part, (driver, ask) in asked.items()}

@@ -30,7 +30,7 @@ class Reading:
 class PartState:
     """How one part of the hardware fares, for /v1/health and ``thox hw``."""
 
-    part: str  # nfc-reader, nfc-tag, stack-lines, power-meter ...
+    part: str  # nfc-reader-top, nfc-tag, stack-lines, power-meter ...
     state: Literal["ok", "fault", "missing", "restarting"]
     detail: str = ""  # why, for a person; empty when ok
 

@@ -108,7 +108,7 @@ class SimReader(SimPart):
         return None if event is None else Sighting(tag_from_json(event.body["record"]), event.at)
 
     def state(self) -> PartState:
-        return self._state("nfc-reader", "reader")
+        return self._state(f"nfc-reader-{self.face}", "reader")
 
 
 class SimOwnTag(SimPart):

@@ -22,6 +22,7 @@ from agent.engine.grammar import Grammars
 from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
+from agent.errors import ModelError
 from agent.models.checkpoint import StoredModel
 from agent.models.disk import packed_folder
 from agent.models.memory import CONTEXTS_HELD, LONGEST_DEFAULT, Memory, Settings, estimate
@@ -150,10 +151,17 @@ def _open_runner(
     cache_type: CacheType | None,
     report: Report,
 ) -> Runner:
-    if _on_x86():
+    if _on_x86() and not spec.attention_cap:
         from agent.engine.openvino import open_openvino as open_form
     else:
-        from agent.engine.onnx import open_onnx as open_form
+        # Gemma 2 comes here on every processor: OpenVINO's paged attention has no soft-capping.
+        try:
+            from agent.engine.onnx import open_onnx as open_form
+        except ModuleNotFoundError as error:
+            raise ModelError(
+                f"this model is computed by ONNX Runtime, and {error.name} is not installed",
+                hint="pip install onnxruntime onnx",
+            ) from error
     return open_form(
         checkpoint,
         spec,

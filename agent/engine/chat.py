@@ -10,7 +10,7 @@ import jinja2.exceptions
 
 from agent.engine import reasoning, tool_formats
 from agent.engine.base import Chat, Grammar
-from agent.engine.chat_messages import marked, plain_json, plain_messages, size
+from agent.engine.chat_messages import marked, plain_json, plain_messages, size, without_system
 from agent.engine.chat_sandbox import Exhausted, Refusal, Sandbox
 from agent.engine.output import OutputParser
 from agent.engine.tokenizer import Tokenizer
@@ -52,6 +52,8 @@ class ChatTemplate:
             test in whole for test in ("!= 9", "< 9")
         )  # Mistral's templates refuse other ids of calls
 
+        self._no_system = "System role not supported" in whole  # Gemma's first templates refuse it by these words
+
     @classmethod
     def load(cls, folder: Path, tokenizer: Tokenizer) -> ChatTemplate:
         """The template of a model's folder: chat_template.jinja, or in tokenizer_config.json; else a plain dialogue.
@@ -67,6 +69,8 @@ class ChatTemplate:
         Raises RequestError when the model cannot take the conversation, ModelError when its template misbehaves.
         """
         messages = plain_messages(chat.messages, nine_letters=self._nine_letters)
+        if self._no_system:
+            messages = without_system(messages)
         tools = [] if chat.tool_choice == "none" else [plain_json(tool, "tools") for tool in chat.tools]
         tool_formats.tool_names(chat.tools)
         if tools and not self._teaches_tools:

@@ -27,6 +27,18 @@ def plain_messages(messages: Sequence[Json], *, nine_letters: bool) -> list[dict
     return [_plain(message, f"messages[{index}]", nine_letters) for index, message in enumerate(messages)]
 
 
+def without_system(messages: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """The messages with what the system says put before what the user says first: for a model without that role."""
+    count = next((at for at, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    said = [str(message.get("content", "")) for message in messages[:count]]
+    rest = [*messages[count:]]
+    if not said:
+        return rest
+    if rest and rest[0]["role"] == "user":
+        said.append(str(rest.pop(0).get("content", "")))
+    return [{"role": "user", "content": "\n\n".join(said)}, *rest]
+
+
 def plain_json(value: object, param: str) -> object:
     """A copy made of nothing but JSON's own types: a template can do no harm with those. Raises RequestError."""
     try:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agent.engine.base import Floats
 from agent.engine.experts import Experts
-from agent.engine.onnx_graph import CONTRIB, Attribute
+from agent.engine.onnx_graph import CONTRIB
 from agent.engine.onnx_parts import Parts
 from agent.engine.quantise import Packed
 from agent.errors import ModelError
@@ -33,7 +33,7 @@ def mixture(parts: Parts, x: str, experts: Experts, prefix: str) -> str:
 def _experts(parts: Parts, x: str, scores: str, experts: Experts, prefix: str) -> str:
     graph = parts.graph
     gate, up, down = (parts.weights.matrix(f"{prefix}experts.{name}_proj.weight") for name in ("gate", "up", "down"))
-    attributes: dict[str, Attribute] = {
+    attributes: dict[str, Any] = {
         "k": experts.chosen,
         "activation_type": "swiglu",
         "swiglu_fusion": _INTERLEAVED,
@@ -52,9 +52,11 @@ def _experts(parts: Parts, x: str, scores: str, experts: Experts, prefix: str) -
         floats: list[Floats] = [part for part in (gate, up, down) if not isinstance(part, Packed)]
         fc1, fc2 = graph.constant(together(floats[0], floats[1])), graph.constant(stacked(floats[2]))
         return graph.node("MoE", x, scores, fc1, "", fc2, domain=CONTRIB, **attributes)
-    if gate.format.zeros:
+    formats = {(part.format.bits, part.format.bits == 4 and part.format.group) for part in (gate, up, down)}
+    if gate.format.zeros or len(formats) > 1:
         raise ModelError(
-            "experts whose int4 has zero points cannot be computed here", hint="use the original checkpoint"
+            "onnxruntime computes experts of one format without zero points alone",
+            hint="choose int8 or int4-g32, or the original checkpoint where this one is quantised",
         )
     if gate.format.bits == 4:
         gate_values, up_values, values = (part.values ^ 0x88 for part in (gate, up, down))  # counted from 8

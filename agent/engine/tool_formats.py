@@ -33,6 +33,8 @@ LLAMA = ToolFormat("llama", ("<|python_tag|>",), bare=True, separator=";", argum
 MISTRAL = ToolFormat("mistral", ("[TOOL_CALLS]",), listed=True)  # Mistral 7B v0.3, Nemo
 MISTRAL_NAMED = ToolFormat("mistral-named", ("[TOOL_CALLS]",), named=True)  # Mistral Small 3.2 and later
 
+GRANITE = ToolFormat("granite", ("<|tool_call|>",), listed=True)  # Granite 3
+
 
 def recognise(template: str) -> ToolFormat | None:
     """The format that a chat template teaches its model; None when it teaches none that is known."""
@@ -42,6 +44,8 @@ def recognise(template: str) -> ToolFormat | None:
         return MISTRAL_NAMED if "[ARGS]" in template else MISTRAL
     if "<tool_call>" in template:
         return HERMES
+    if "<|tool_call|>" in template:
+        return GRANITE
     if "<|python_tag|>" in template or '"parameters":' in template:
         return LLAMA
     return None

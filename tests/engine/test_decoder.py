@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from checkpoints import CONTEXT, FAMILIES, random_checkpoint
+from safetensors.torch import load_file, save_file
 
 from agent.engine.decoder import EMBEDDING, FINAL_NORM, HEAD, DecoderSpec
 from agent.engine.rope import Rope
@@ -76,6 +78,52 @@ def test_windows_follow_the_rules_of_their_family() -> None:
     assert DecoderSpec.from_config({**qwen, "use_sliding_window": True}).windows == (0, 64)
     kinds = ["sliding_attention", "full_attention"]
     assert DecoderSpec.from_config({**qwen, "use_sliding_window": True, "layer_types": kinds}).windows == (64, 0)
+
+
+@pytest.mark.parametrize("before", ["language_model.model.", "model.language_model."])
+def test_the_text_part_of_a_model_that_sees_is_read_as_if_it_were_alone(before: str, tmp_path: Path) -> None:
+    source = random_checkpoint("gemma3").folder
+    text = json.loads((source / "config.json").read_text())
+    tensors = {
+        name.replace("model.", before, 1): value for name, value in load_file(source / "model.safetensors").items()
+    }
+    save_file(
+        {**tensors, "vision_tower.weight": next(iter(tensors.values()))[:1].clone()}, tmp_path / "model.safetensors"
+    )
+    seeing = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {**text, "architectures": None}}
+    spec = DecoderSpec.from_config(seeing)
+    assert spec == DecoderSpec.from_config(text)
+    spec.check(Checkpoint.open(tmp_path).shapes)
+
+
+def test_googles_short_configs_are_filled_up_with_what_the_family_assumes() -> None:
+    """That of gemma-3-4b-it, which names no more than this."""
+    text = {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    }
+    spec = DecoderSpec.from_config({"architectures": ["Gemma3ForConditionalGeneration"], "text_config": text})
+    assert (spec.heads, spec.kv_heads, spec.head_dim, spec.vocab) == (8, 4, 256, 262208)
+    assert (spec.tied, spec.attention_scale, spec.logit_cap) == (True, 1 / 16, 0.0)
+    assert spec.windows[:7] == (1024,) * 5 + (0, 1024)
+    assert spec.ropes[0] == Rope(256, 10000.0) and spec.ropes[5] == Rope(256, 1000000.0, "linear", 8.0)
+
+
+def test_yarn_and_dynamic_scaling_reach_beyond_the_length_that_was_trained() -> None:
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+    assert DecoderSpec.from_config({**LLAMA, "rope_scaling": yarn}).context_length == 2048
+    stretched = {**LLAMA, "max_position_embeddings": 2048, "rope_scaling": yarn}  # says it already
+    assert DecoderSpec.from_config(stretched).context_length == 2048
+    dynamic = DecoderSpec.from_config({**LLAMA, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}})
+    assert dynamic.context_length == 1024
+    (near, _), (far, _) = dynamic.within(512).ropes, dynamic.within(1024).ropes
+    assert near is not None and far is not None
+    np.testing.assert_allclose(near.inverse_frequencies(), Rope(16).inverse_frequencies())
+    assert far.theta == pytest.approx(10000.0 * 3 ** (16 / 14))  # factor * 1024 / 512 - (factor - 1) = 3
 
 
 def test_a_stage_reads_its_own_tensors_alone() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import queue
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.progress import TransferSpeedColumn as Speed
 
 from agent.client import Client, ClientError
 
-_LOOK_S = 0.2
+_LOOK_S = 1.0  # looking counts against the key's limit of requests a minute
 _SHOWN = 40  # characters of a file's name
 _SMALL = 16 * 1024 * 1024  # a file below this has no bar of its own: it is gone before it is read
 
@@ -45,14 +46,25 @@ def _advance(progress: Progress, bars: dict[str, TaskID], blob: Mapping[str, Any
 
 def load(client: Client, path: str, body: Mapping[str, object], console: Console) -> dict[str, Any]:
     """Load, and show how far it is. Raises ClientError with what the load failed of."""
-    state = client.post("/v1/models/load", {**body, "wait": False})
+    answers: queue.SimpleQueue[dict[str, Any] | ClientError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(client.post("/v1/models/load", body))
+        except ClientError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="load", daemon=True).start()  # daemon: Ctrl-C leaves, and the load goes on
     with Progress("{task.description}", BarColumn(), TaskProgressColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=1.0)
-        while "loading" in state:
-            progress.update(task, completed=state["loading"]["progress"], description=state["loading"]["stage"])
-            time.sleep(_LOOK_S)
-            state = client.get(path)
-    if state["state"] == "failed":
-        raise ClientError(str(state.get("error", "the load failed")))
-    # Loaded, or refused for a reason that nobody keeps: asking again says which.
-    return client.post("/v1/models/load", body)
+        while True:
+            try:
+                answer = answers.get(timeout=_LOOK_S)
+            except queue.Empty:
+                at = client.get(path).get("loading")
+                if at:
+                    progress.update(task, completed=at["progress"], description=at["stage"])
+                continue
+            if isinstance(answer, ClientError):
+                raise answer
+            return answer

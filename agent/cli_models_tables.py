@@ -116,7 +116,9 @@ def _state(model: Shown) -> str:
 
 
 def _until(model: Shown) -> str:
-    seconds = model.get("expires_in_s")
+    if "memory" not in model:
+        return _SAYS_NOTHING
+    seconds = model["expires_in_s"]
     return "never by itself" if seconds is None else "soon" if seconds < 60 else f"in {seconds / 60:.0f} min"
 
 

@@ -331,9 +331,9 @@ class ModelHost:
         else:
             trace = error.__cause__ if isinstance(error, EngineError) else None
             log.warning("model %s is not loaded: %s", name, error.message, exc_info=trace)
-        job.done.set()
         if spare is not None:
-            spare.close()
+            spare.close()  # before anybody hears of the end: what they load next may need its room
+        job.done.set()
 
 
 def _serves(loaded: Loaded, model: StoredModel, options: LoadOptions) -> bool:

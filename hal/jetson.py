@@ -22,10 +22,12 @@ from hal.base import (
     StackLink,
     Supply,
     TagReader,
+    Thermometers,
 )
 from hal.boards import BoardWiring
 from hal.gpio import GpioAlertLine, GpioLoadSwitch, GpioStackLines
 from hal.i2c import I2cChip
+from hal.jetson_stats import JetsonStats, open_jetson_stats
 from hal.link import UdpStackLink
 from hal.nfc_reader import NfcReader, open_reader
 from hal.power import HwmonPowerMeter
@@ -83,7 +85,12 @@ def open_board(facts: BoardFacts, wires: BoardWiring, sysfs: Sysfs) -> Hardware:
             link = UdpStackLink(wires.link, sysfs)
         opened.callback(link.close)
         power: PowerMeter
-        power = HwmonPowerMeter(sysfs, wires.meter, wires.meter_label) if wires.meter else RaplMeter(sysfs)
+        thermal: Thermometers
+        if wires.meter == "jetson-stats":
+            power = thermal = kept(open_jetson_stats(), JetsonStats.close)
+        else:
+            power = HwmonPowerMeter(sysfs, wires.meter, wires.meter_label) if wires.meter else RaplMeter(sysfs)
+            thermal = SysfsThermometers(sysfs)
         hardware = Hardware(
             board=facts,
             machine=facts,
@@ -96,7 +103,7 @@ def open_board(facts: BoardFacts, wires: BoardWiring, sysfs: Sysfs) -> Hardware:
             link=link,
             power=power,
             cap=kept(HelperPowerCap(sysfs.path(str(SOCKET))), HelperPowerCap.close),
-            thermal=SysfsThermometers(sysfs),
+            thermal=thermal,
             supply=supply,
         )
         return replace(hardware, close=opened.pop_all().close)

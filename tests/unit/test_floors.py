@@ -71,6 +71,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "nfc": ("hal.nfc",),
     "ndef": ("hal.tag_record",),
     "gpiod": ("hal.gpio",),
+    "jtop": ("hal.jetson_stats",),
 }
 
 

@@ -133,3 +133,23 @@ def test_a_new_state_directory_belongs_to_its_owner_alone(tmp_path: Path) -> Non
 def test_the_key_of_a_client_comes_from_its_environment() -> None:
     assert client_key({"THOX_API_KEY": "thox_x"}) == "thox_x"
     assert client_key({}) is None
+
+
+def test_the_proxy_comes_from_where_every_program_has_it_unless_the_owner_says_otherwise(tmp_path: Path) -> None:
+    usual = {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "localhost, .lan"}
+    config = _load(tmp_path, **usual)
+    assert (config.models.proxy, config.models.no_proxy) == ("http://proxy:1", ("localhost", ".lan"))
+    assert config.sources["models.proxy"] == "HTTPS_PROXY"
+    assert _load(tmp_path, '[models]\nproxy = "http://mine:2"\n', **usual).models.proxy == "http://mine:2"
+    assert _load(tmp_path, THOX_MODELS_PROXY="", **usual).models.proxy == ""
+
+
+def test_secrets_are_read_and_never_shown(tmp_path: Path) -> None:
+    toml = '[models]\nproxy = "http://me:s3cret@proxy:1"\n[models.tokens]\n"reg.example:5000" = "me:s3cret"\n'
+    config = _load(tmp_path, toml)
+    assert config.models.tokens == {"reg.example:5000": "me:s3cret"}
+    assert "s3cret" not in repr(config)
+    for wrong in ("[models]\ntokens = 's3cret'\n", "[models]\nproxy = ['s3cret']\n"):
+        with pytest.raises(ConfigError) as refused:
+            _load(tmp_path, wrong)
+        assert "s3cret" not in str(refused.value)

@@ -110,6 +110,17 @@ def test_status_shows_both_ports(device: Device) -> None:
     assert device.inference in done.stdout and device.cluster in done.stdout and "thox-nano" in done.stdout
 
 
+def test_hands_reach_the_simulated_stack_of_the_running_device(device: Device) -> None:
+    assert "module-1" in device.thox("sim", "status").stdout
+    done = device.thox("sim", "fail", "thermal")
+    try:
+        assert done.returncode == 0 and "broken: thermal" in done.stdout, done.stderr
+        assert "degraded" in device.thox("status").stdout
+    finally:
+        device.thox("sim", "mend", "all")
+    assert "degraded" not in device.thox("status").stdout and device.thox("hw").returncode == 0
+
+
 def test_chat_answers_every_line_and_remembers_the_conversation(device: Device) -> None:
     done = device.thox("chat", stdin="Hello!\n/new\nWhat are you?\n/exit\nnever asked\n")
     assert done.returncode == 0, done.stderr

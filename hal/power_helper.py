@@ -1,6 +1,6 @@
 """The one part that runs as root: a small server that takes steps of the power ladder for the agent, and nothing else.
 
-    python -m hal.power_helper --socket /run/thox/power.sock --group thox
+    python -I -m hal.power_helper --socket /run/thox/power.sock --group thox
 
 * It listens on a Unix socket that only root and the group may open, and asks the kernel who is calling.
 * A request is one packet of JSON: {"do": "look"}, {"do": "apply", "watts": 25}, {"do": "feed", "ttl_s": 10}; the answer

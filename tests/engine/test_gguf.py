@@ -119,7 +119,7 @@ def test_q4_0_is_taken_bit_by_bit_and_never_quantised_a_second_time(tmp_path: Pa
     path = write_gguf(folder, tmp_path / "model.gguf", Kind.Q4_0)
     checkpoint, spec = Checkpoint.open(tmp_path), spec_of(path)
     for quantisation in ("stored", "int4", "int4-g32"):
-        weights = Weights.open(checkpoint, spec, range(spec.layers), quantisation, cache=None, threads=2)  # type: ignore[arg-type]
+        weights = Weights.open(checkpoint, spec, range(spec.layers), quantisation, cache=None, threads=2)
         packed = weights.matrix(QUERY)
         assert isinstance(packed, Packed) and packed.format == Format(4, 32)
         np.testing.assert_array_equal(unpacked(packed), checkpoint.tensor(QUERY))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -48,7 +49,9 @@ def original(kind: str) -> tokenizers.Tokenizer:
     """A small byte-level tokenizer of this kind, trained here."""
     tokenizer = tokenizers.Tokenizer(models.BPE(ignore_merges=kind == "llama-bpe"))
     pattern = PUBLISHED[kind]
-    steps = [] if pattern is None else [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    steps: list[pre_tokenizers.PreTokenizer] = (
+        [] if pattern is None else [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    )
     if kind == "smollm":
         steps = [pre_tokenizers.Digits(individual_digits=True)]
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None))
@@ -72,7 +75,7 @@ def original(kind: str) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def write(tmp_path: Path, kind: str, tokenizer: tokenizers.Tokenizer, **metadata: object) -> Path:
+def write(tmp_path: Path, kind: str, tokenizer: tokenizers.Tokenizer, **metadata: Any) -> Path:  # noqa: ANN401
     """A model's folder with this tokenizer as GGUF; where its small files are then found."""
     parts = json.loads(tokenizer.to_str())
     added = {token["id"]: 3 if token["special"] else 4 for token in parts["added_tokens"]}

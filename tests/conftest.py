@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from real_device import Device, StartDevice, start, stop
 
+collect_ignore = ["hil/guest"]  # for the kernel of the guest: tests/hil/test_real_kernel.py takes them there
+
 
 @pytest.fixture(scope="session")
 def start_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartDevice]:

@@ -64,7 +64,8 @@ class Rope:
         if self.kind == "linear":
             return frequencies / self.factor
         if self.kind == "longrope":
-            return frequencies / np.array(self.short_divisors)
+            divisors: NDArray[np.float64] = np.array(self.short_divisors, np.float64)
+            return frequencies / divisors
         if self.kind == "llama3":
             turns = self.original_length * frequencies / (2 * math.pi)
             keep = np.clip((turns - self.low_turns) / (self.high_turns - self.low_turns), 0.0, 1.0)
@@ -72,7 +73,8 @@ class Rope:
             keep = 1.0 - self._ramp()
         else:
             return frequencies
-        return frequencies * (keep + (1.0 - keep) / self.factor)
+        blended: NDArray[np.float64] = frequencies * (keep + (1.0 - keep) / self.factor)
+        return blended
 
     def _ramp(self) -> NDArray[np.float64]:
         """YaRN's blend for each pair: 0 where it is left as it is, 1 where it is wholly stretched."""
@@ -103,8 +105,10 @@ def read_rope(config: Json, scaling: Json, head_dim: int, theta: float, context_
         raise ModelError(f"unknown rotary scaling {kind!r} in config.json", hint=f"known: {', '.join(_KINDS)}")
     partial = number(scaling, "partial_rotary_factor", number(config, "partial_rotary_factor", 1.0))
     rotated = int(head_dim * partial)
-    if partial > 1 or rotated < 2 or rotated % 2:
+    if partial > 1 or rotated < 4 or rotated % 2:
         raise ModelError(f"partial_rotary_factor {partial} of a head of {head_dim} makes no pairs of dimensions")
+    if theta <= 1:
+        raise ModelError(f"rope_theta in config.json must be above 1, not {theta}")
     if kind == "default":
         return Rope(rotated, theta)
     if kind == "linear":
@@ -115,6 +119,7 @@ def read_rope(config: Json, scaling: Json, head_dim: int, theta: float, context_
         scaling,
         "original_max_position_embeddings",
         size(config, "original_max_position_embeddings", context_length, most=LONGEST),
+        least=2,
         most=LONGEST,
     )
     if kind == "llama3":

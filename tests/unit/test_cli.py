@@ -80,13 +80,15 @@ def test_config_prints_every_setting_with_where_it_came_from(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state_dir.mkdir()
-    (state_dir / "config.toml").write_text("[server]\nthreads = 9\n")
+    (state_dir / "config.toml").write_text('[server]\nthreads = 9\n[models.tokens]\n"hub.example" = "s3cret"\n')
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["config"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert any(re.search(r"server\.threads\s+9\s+.*config\.toml", line) for line in lines)
     assert any(re.search(r"server\.cluster_port\s+\d+\s+THOX_CLUSTER_PORT", line) for line in lines)
     assert any(re.search(r"engine\.slots\s+16\s+default", line) for line in lines)
+    assert any(re.search(r"models\.tokens\s+set for hub\.example\s", line) for line in lines)
+    assert "s3cret" not in " ".join(lines)
 
 
 def test_an_unknown_variable_is_an_error_for_every_command(

@@ -205,8 +205,15 @@ def test_a_copy_stays_when_the_first_is_deleted(device: Device, source: Path) ->
     assert (answer["id"], answer["root"], answer["state"]) == ("mine", "mine", "available")
     usage = {one["model"]: one for one in device.get("/v1/models/usage")["models"]}
     assert usage["mine"]["shared_bytes"] == usage["mine"]["bytes"] > 0
+    packed = packed_folder(device.disk.packed, device.store.find("mine"))
+    packed.mkdir(parents=True)
+    cut = device.puller.blobs.partial("sha256:00")
+    cut.write_bytes(b"the beginning of a pull")
     device.call("DELETE", "/v1/models/medical")
-    assert device.post("/v1/models/load", model="mine")["state"] == "loaded"
+    assert device.post("/v1/models/load", model="mine")["state"] == "loaded" and packed.exists()
+    device.call("DELETE", "/v1/models/mine")
+    assert not packed.exists() and cut.exists()
+    assert [blob.path for blob in device.puller.blobs.unreferenced()] == [cut]
 
 
 def test_a_model_is_shown_with_what_it_says_of_itself_and_what_a_load_would_take(device: Device) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fake_models import write_checkpoint
 from fake_registry import FakeRegistry
 from pulling import QUICK, refused
+from small_gguf import gguf_bytes
 
 from agent.config import ModelsConfig
 from agent.errors import ModelError, NotFoundError, RequestError, UnavailableError
@@ -276,3 +277,13 @@ def test_a_tag_can_be_pinned_by_its_digest(
     assert "digest" in refused(puller, f"medical@{old}", ModelError).message
     registry.digest_header = old
     assert "digest" in refused(puller, "medical", ModelError).message
+
+
+def test_a_gguf_file_of_the_device_is_taken_in_under_its_own_name(
+    puller: Puller, store: ModelStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "tiny-Q8_0.gguf"
+    file.write_bytes(gguf_bytes())
+    assert list(puller.copy(file.as_uri()))[-1].status == "success"
+    model = store.find("tiny-Q8_0")
+    assert not model.broken and [path.name for path in model.path.glob("*.gguf")] == [file.name]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fake_hub import FakeHub, FakeStorage
 from pulling import QUICK, WEIGHTS, refused, same_files, write_model
+from small_gguf import gguf_bytes
 
 from agent.config import ModelsConfig
 from agent.errors import ModelError, NotFoundError, RequestError
@@ -197,3 +198,11 @@ def test_of_a_checkpoint_that_lies_there_many_times_one_form_is_chosen() -> None
 def test_a_lone_gguf_needs_no_wish() -> None:
     assert choose(["model.gguf"], "") == {"model.gguf"}
     assert choose(["a.gguf", "b.gguf"], "") == frozenset()
+
+
+def test_a_gguf_of_the_hub_lies_at_the_root_of_its_model(puller: Puller, store: ModelStore, hub: FakeHub) -> None:
+    hub.put("org/Name-1B", {"Q8_0/m-Q8_0.gguf": gguf_bytes(), "m-Q4_K_M.gguf": b"not this one", "README.md": b"x"})
+    list(puller.pull(f"{NAME}:Q8_0"))
+    model = store.find(f"{NAME}:Q8_0")
+    assert not model.broken and (model.path / "m-Q8_0.gguf").read_bytes() == gguf_bytes()
+    assert len(list(model.path.rglob("*.gguf"))) == 1

@@ -265,3 +265,9 @@ def test_a_disk_that_runs_full_in_the_middle_is_507_and_the_pull_goes_on_once_th
     list(make(store, registry).pull("medical"))
     assert same_files(store.find("medical").path, source)
     assert any("range" in headers for _, headers in registry.requests)
+
+
+def test_each_try_waits_twice_as_long_and_as_long_as_the_server_wishes_within_a_bound() -> None:
+    limits = Limits(backoff_s=1.0, longest_wait_s=60.0)
+    assert [limits.delay(failures) for failures in (0, 1, 2, 3, 9)] == [0, 1, 2, 4, 60]
+    assert (limits.delay(1, 7.0), limits.delay(0, 7.0), limits.delay(4, 7.0)) == (7, 7, 8)

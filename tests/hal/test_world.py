@@ -231,6 +231,16 @@ def test_the_voltage_droops_the_alert_line_falls_and_the_supply_browns_out_when_
     assert table.status("b")["boots"] == 2 and not table.of["b"].load_switch.enabled()
 
 
+def test_a_battery_carries_a_module_whose_supply_has_switched_off(table: Table) -> None:
+    table.world.plug("a", 20.0)
+    table.world.load(1.0, "a")
+    table.pass_time(0.06)
+    assert table.watts("a") == 40.0 and table.of["a"].supply.available().value == 45.0
+    table.world.load(0.1, "a")
+    table.pass_time(1.1)
+    assert table.of["a"].supply.available().value == 20.0
+
+
 def test_a_contact_that_carries_too_much_pulls_the_alert_line() -> None:
     table = Table("abc")
     table.world.plug("a", 200.0)

@@ -150,7 +150,9 @@ class BlobStore:
         with self._condition:
             held = {self.path(digest).name for digest in self._held}
             found = []
-            for entry in os.scandir(self._folder):
+            with os.scandir(self._folder) as scanned:
+                entries = list(scanned)
+            for entry in entries:
                 try:
                     stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # published in this moment

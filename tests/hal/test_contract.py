@@ -115,7 +115,7 @@ def test_the_neighbours_tag_is_read_when_it_comes_when_it_changes_and_no_more_wh
             act(record)
         elif record is None:
             bench.hands.contact("top", False)
-        seen = reader.wait(SOON_S)
+        seen = reader.wait(START_S)
         assert isinstance(seen, Sighting) and seen.record == record
         assert reader.seen() == record
 

@@ -17,6 +17,7 @@ from hal.boards import BOARDS, wiring
 RULES = Path(__file__).parents[3] / "udev/90-thox.rules"
 HERE = Path("/run/udev/rules.d/90-thox.rules")
 I2C, TTY = Path("/dev/i2c-0"), Path("/dev/tty0")
+READER = Path("/dev/thox-nfc0")
 LINE = re.compile(r"90-thox\.rules:\d+,? (.*)")
 
 pytestmark = pytest.mark.skipif(shutil.which("udevadm") is None, reason="udevadm is not installed: apt install udev")
@@ -38,6 +39,8 @@ def rules() -> Iterator[str]:
     yield text
     for device in (I2C, TTY):
         device.chmod(0o600)
+    READER.unlink(missing_ok=True)  # udev has made its own of it
+    READER.symlink_to(plant().reader.path)
 
 
 def plugged(device: str) -> tuple[list[str], str]:

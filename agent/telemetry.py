@@ -37,6 +37,12 @@ class Telemetry:
         self._cached = self._counter("cached_tokens", "Prompt tokens that the cache held already", "model")
         self._answers = self._counter("answers", "Choices that ended, by reason", "model", "reason")
         self._computed = self._counter("computed_tokens", "Tokens that went through the model", "model", "phase")
+        self._proposed = self._counter(
+            "speculation_proposed_tokens", "Tokens that were guessed and computed", "model", "source"
+        )
+        self._accepted = self._counter(
+            "speculation_accepted_tokens", "Of these, what the model said itself", "model", "source"
+        )
         self._step = self._histogram("step_seconds", "One step of the scheduler", _STEP_BUCKETS, "model")
         self._forward = self._counter("forward_seconds", "Time of the steps inside the forward pass", "model")
         self._first = self._histogram(
@@ -57,6 +63,10 @@ class Telemetry:
 
     def first_token(self, model: str, seconds: float) -> None:
         self._first.labels(model).observe(seconds)
+
+    def guessed(self, model: str, source: str, proposed: int, accepted: int) -> None:
+        self._proposed.labels(model, source).inc(proposed)
+        self._accepted.labels(model, source).inc(accepted)
 
     def finished(self, model: str, reason: str, usage: Usage) -> None:
         self._answers.labels(model, reason).inc()

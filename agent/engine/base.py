@@ -85,12 +85,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """Texts, or token ids, to turn into vectors."""
+    """Texts, or token ids, to turn into vectors; or, with a ``query``, documents to score against it."""
 
     id: str
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
     truncate: bool = False  # False: an input longer than the model's context is an error
+    prompt_name: str | None = None  # which of the model's prompts is put before each text
+    input_type: str | None = None  # what the texts are; the model's prompt for such, if it has one, is put before them
+    normalise: bool = True  # False: vectors as long as the model makes them
+    query: str | None = None  # for a reranker, which gives one score from 0 to 1 in place of each vector
 
 
 # --- what is answered --------------------------------------------------------------------------------------------
@@ -142,7 +146,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Unit vectors, [inputs, dimensions], and how many tokens were read."""
+    """Vectors, [inputs, dimensions], or scores, [inputs, 1]; and how many tokens were read."""
 
     vectors: Floats
     tokens: int
@@ -213,6 +217,7 @@ class Chunk:
     start: int
     tokens: Sequence[int]
     logits: Literal["none", "last", "all"] = "last"  # after which of the tokens logits are wanted
+    guessed: int = 0  # how many of the last tokens are guesses, which ``Runner.settle`` keeps or drops
 
     @property
     def rows(self) -> int:
@@ -261,6 +266,14 @@ class Runner(Protocol):
         """
         ...
 
+    def settle(self, slot: int, length: int) -> None:
+        """Keep the first ``length`` tokens of the slot: what follows of its guessed tokens is dropped.
+
+        Guessed tokens are the slot's own until then, never reused for another sequence; nothing but guesses may follow
+        them, and a release drops them. Only they can be dropped: ValueError for a ``length`` before the first of them.
+        """
+        ...
+
     def release(self, slot: int) -> None:
         """Close the slot. What it held stays for reuse until the room is needed."""
         ...
@@ -298,5 +311,9 @@ class Meter(Protocol):
     def step(self, model: str, seconds: float, forward_seconds: float, prompt_tokens: int, new_tokens: int) -> None: ...
 
     def first_token(self, model: str, seconds: float) -> None: ...
+
+    def guessed(self, model: str, source: str, proposed: int, accepted: int) -> None:
+        """Speculation: so many tokens of an answer were guessed, and so many of them were what the model said."""
+        ...
 
     def finished(self, model: str, reason: str, usage: Usage) -> None: ...

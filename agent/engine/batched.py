@@ -15,6 +15,7 @@ from agent.engine.base import (
     Request,
     Runner,
 )
+from agent.engine.batched_guesses import Guesses
 from agent.engine.batched_intake import Intake, Matchers, Template, Tokens
 from agent.engine.batched_loop import StepLoop
 from agent.engine.defaults import OPENAI, SamplingDefaults
@@ -28,7 +29,7 @@ class BatchedEngine:
 
     ``waiting``: requests that may wait beside those that have a slot. ``prefill_tokens``: tokens of prompts computed in
     a step, shared by all that are at their prompts; whoever is past that never waits for more than these. ``defaults``:
-    what a request leaves open.
+    what a request leaves open. ``guesses``: speculation; None: every token has a step of its own.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BatchedEngine:
         prefill_tokens: int = 256,
         buffer_bytes: int = BUFFER_BYTES,
         defaults: SamplingDefaults = OPENAI,
+        guesses: Guesses | None = None,
     ) -> None:
         use = runner.cache_use()
         self._intake = Intake(
@@ -59,7 +61,7 @@ class BatchedEngine:
         self._context_length = runner.context_length
         self._slots = runner.slots
         self._fingerprint = fingerprint
-        self._loop = StepLoop(name, runner, meter, waiting=waiting, prefill_tokens=prefill_tokens)
+        self._loop = StepLoop(name, runner, meter, waiting=waiting, prefill_tokens=prefill_tokens, guesses=guesses)
         self._loop.start()
 
     def generate(self, request: Request) -> Answer:

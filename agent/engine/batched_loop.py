@@ -12,9 +12,11 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.engine.base import Chunk, Delta, Floats, Meter, Runner
+from agent.engine.batched_guesses import Guesses
 from agent.engine.batched_intake import Job
 from agent.engine.scheduler import Line, Pace, share
 from agent.engine.sequence import TokenSequence
@@ -39,10 +41,20 @@ class Load:
 class StepLoop:
     """Owns the runner, the slots and the line. ``submit`` and ``close`` are for any thread, the rest for its own."""
 
-    def __init__(self, name: str, runner: Runner, meter: Meter, *, waiting: int, prefill_tokens: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        runner: Runner,
+        meter: Meter,
+        *,
+        waiting: int,
+        prefill_tokens: int,
+        guesses: Guesses | None = None,
+    ) -> None:
         self._name = name
         self._runner = runner
         self._meter = meter
+        self._guesses = guesses
         self._bound = waiting
         self._prefill_tokens = prefill_tokens
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
@@ -60,7 +72,7 @@ class StepLoop:
         self._free = deque(range(runner.slots))
         self._running: list[TokenSequence] = []
         self._shut = False  # pages ran out: nobody is admitted before somebody leaves
-        self._computed: deque[tuple[TokenSequence, int, Floats]] = deque()  # forward passes whose tokens are not chosen
+        self._computed: deque[tuple[TokenSequence, Chunk, Floats]] = deque()  # computed, their tokens not yet chosen
         self._at_work: list[TokenSequence] = []  # whose fault it is when something raises now
         use = runner.cache_use()
         self.load = Load(pages=use.pages, pages_used=use.used)  # read by any thread
@@ -120,6 +132,8 @@ class StepLoop:
             self._stop(error)
         finally:
             self._runner.close()
+            if self._guesses is not None:
+                self._guesses.close()
 
     def _collect(self) -> bool:
         """New requests join the line; those whose client left go. False when the engine is to end."""
@@ -160,20 +174,40 @@ class StepLoop:
             self._at_work = []
             return
         self._at_work = [sequence for sequence, _ in work]
+        drafted = self._guess(work) if self._guesses is not None else 0.0
         computing = time.monotonic()
         logits = self._runner.forward([chunk for _, chunk in work])
         computed = time.monotonic()
         row = 0
         for sequence, chunk in work:
-            count = len(chunk.tokens)
-            self._computed.append((sequence, count, logits[row : row + chunk.rows]))
+            self._computed.append((sequence, chunk, logits[row : row + chunk.rows]))
             row += chunk.rows
+        if self._guesses is not None and _decodes(work):
+            self._guesses.computed(sum(len(chunk.tokens) for _, chunk in work), computed - computing)
         new_tokens = self._choose()
         now = time.monotonic()
         if new_tokens:
             self.load = replace(self.load, last_token_at=now)
-        prompt_tokens = sum(len(c.tokens) for s, c in work if len(c.tokens) > 1 or c.start < s.prompt)
-        self._meter.step(self._name, now - began, computed - computing, prompt_tokens, new_tokens)
+        prompt_tokens = sum(len(c.tokens) for s, c in work if not _decodes([(s, c)]))
+        self._meter.step(self._name, now - began, computed - computing + drafted, prompt_tokens, new_tokens)
+
+    def _guess(self, work: list[tuple[TokenSequence, Chunk]]) -> float:
+        """Lengthen the chunks of a step that only decodes by guesses where they pay; seconds of the draft model.
+
+        A step with prompts in it is bound by its arithmetic, and pages are never taken from anybody for a guess.
+        """
+        assert self._guesses is not None
+        if not _decodes(work):
+            return 0.0
+        self._guesses.propose([sequence for sequence, _ in work])
+        for place, (sequence, chunk) in enumerate(work):
+            if not sequence.guesses:
+                continue
+            if self._runner.reserve(chunk.slot, chunk.start + 1 + len(sequence.guesses)):
+                work[place] = (sequence, sequence.chunk(1))
+            else:
+                sequence.guesses = []
+        return self._guesses.draft_s
 
     def _admit(self) -> None:
         while self._free and not self._shut:
@@ -250,22 +284,27 @@ class StepLoop:
         """The next token of each sequence that was computed; how many tokens that made."""
         chosen = 0
         while self._computed:
-            sequence, count, rows = self._computed.popleft()
+            sequence, chunk, rows = self._computed.popleft()
             self._at_work = [sequence]
             job = self._jobs.get(sequence)
             if job is not None:  # else it went meanwhile: its client left, or a sibling broke
                 before = len(sequence.tokens)
-                self._advance(job, sequence, count, rows)
+                self._advance(job, sequence, chunk, rows)
                 chosen += len(sequence.tokens) - before
         self._at_work = []
         return chosen
 
-    def _advance(self, job: Job, sequence: TokenSequence, count: int, rows: Floats) -> None:
+    def _advance(self, job: Job, sequence: TokenSequence, chunk: Chunk, rows: Floats) -> None:
         try:
-            deltas = sequence.take(count, rows)
+            deltas = sequence.take(len(chunk.tokens), rows)
         except ThoxError as error:
             self._fail(job, error)
             return
+        if chunk.guessed and self._guesses is not None:
+            self._runner.settle(chunk.slot, sequence.held)
+            accepted = sequence.held - chunk.start - (len(chunk.tokens) - chunk.guessed)
+            source = self._guesses.settled(sequence, chunk.guessed, accepted)
+            self._meter.guessed(self._name, source, chunk.guessed, accepted)
         if sequence.chosen and not job.spoke:
             job.spoke = True
             self._meter.first_token(self._name, time.monotonic() - job.arrived)
@@ -334,8 +373,15 @@ class StepLoop:
         self._shut = False
         if sequence.slot is None:
             return
-        slot, sequence.slot, sequence.held = sequence.slot, None, 0
+        slot, sequence.slot, sequence.held, sequence.guesses = sequence.slot, None, 0, []
         if sequence in self._running:
             self._running.remove(sequence)
         self._free.append(slot)
         self._runner.release(slot)
+        if self._guesses is not None:
+            self._guesses.release(slot)
+
+
+def _decodes(work: Sequence[tuple[TokenSequence, Chunk]]) -> bool:
+    """Nothing of a prompt is computed."""
+    return all(len(c.tokens) - c.guessed == 1 and c.start >= s.prompt for s, c in work)

@@ -27,9 +27,10 @@ class _Sequence:
 
     pages: list[int]
     shown: tuple[int, ...] | None  # the pages as a tuple, made when asked for
-    length: int
+    length: int  # tokens, without guesses
     block: int  # number of the last full block
     tail: list[int] = field(default_factory=list)  # tokens of the page that is not full
+    guesses: list[int] = field(default_factory=list)  # tokens after ``length`` that may yet be dropped
 
 
 class PageTable:
@@ -80,11 +81,30 @@ class PageTable:
             sequence.shown = None
         return True
 
-    def append(self, slot: int, tokens: Sequence[int]) -> None:
-        """Note tokens that are in the cache now. Pages that they fill can be used again from here on."""
+    def append(self, slot: int, tokens: Sequence[int], guessed: int = 0) -> None:
+        """Note tokens that are in the cache now. Pages that they fill can be used again from here on.
+
+        The last ``guessed`` of them fill no page before ``settle`` has kept them: a full page is never written again.
+        """
         sequence = self._sequence(slot)
-        if sequence.length + len(tokens) > self.room(slot):
+        if self.length(slot) + len(tokens) > self.room(slot):
             raise ValueError(f"slot {slot} has no room for {len(tokens)} more tokens")
+        sure = len(tokens) - guessed
+        if sequence.guesses and sure:
+            raise ValueError(f"the guesses of slot {slot} are not settled")
+        self._fill(sequence, tokens[:sure])
+        sequence.guesses.extend(tokens[sure:])
+
+    def settle(self, slot: int, length: int) -> None:
+        """Keep ``length`` tokens: the guesses after them are dropped, those before are as any other."""
+        sequence = self._sequence(slot)
+        kept = length - sequence.length
+        if not 0 <= kept <= len(sequence.guesses):
+            raise ValueError(f"slot {slot} holds {self.length(slot)} tokens, {len(sequence.guesses)} of them guesses")
+        guesses, sequence.guesses = sequence.guesses, []
+        self._fill(sequence, guesses[:kept])
+
+    def _fill(self, sequence: _Sequence, tokens: Sequence[int]) -> None:
         size = self._page_tokens
         first = sequence.length // size
         sequence.length += len(tokens)
@@ -121,7 +141,8 @@ class PageTable:
 
     def length(self, slot: int) -> int:
         """How many tokens the slot holds."""
-        return self._sequence(slot).length
+        sequence = self._sequence(slot)
+        return sequence.length + len(sequence.guesses)
 
     def room(self, slot: int) -> int:
         """How many tokens the slot's pages can hold."""

@@ -19,7 +19,8 @@ class RowTable:
     def __init__(self, slots: int, row_tokens: int) -> None:
         self._row_tokens = row_tokens
         self._rows: list[tuple[int] | None] = [None] * slots  # of each open slot, as ``pages`` shows it
-        self._held: list[list[int]] = [[] for _ in range(slots)]  # the tokens in each row
+        self._held: list[list[int]] = [[] for _ in range(slots)]  # the tokens in each row, without guesses
+        self._guesses: list[list[int]] = [[] for _ in range(slots)]  # what follows them and may yet be dropped
         self._idle = OrderedDict.fromkeys(range(slots))  # rows that nobody holds, longest unused first
         self._copies: list[tuple[int, int, int]] = []
 
@@ -51,22 +52,37 @@ class RowTable:
         self._row(slot)
         return length <= self._row_tokens
 
-    def append(self, slot: int, tokens: Sequence[int]) -> None:
-        """Note tokens that are in the cache now."""
-        held = self._held[self._row(slot)]
-        if len(held) + len(tokens) > self._row_tokens:
+    def append(self, slot: int, tokens: Sequence[int], guessed: int = 0) -> None:
+        """Note tokens that are in the cache now; ``settle`` keeps or drops the last ``guessed`` of them."""
+        row = self._row(slot)
+        if self.length(slot) + len(tokens) > self._row_tokens:
             raise ValueError(f"slot {slot} has no room for {len(tokens)} more tokens")
-        held.extend(tokens)
+        sure = len(tokens) - guessed
+        if self._guesses[row] and sure:
+            raise ValueError(f"the guesses of slot {slot} are not settled")
+        self._held[row].extend(tokens[:sure])
+        self._guesses[row].extend(tokens[sure:])
+
+    def settle(self, slot: int, length: int) -> None:
+        """Keep ``length`` tokens: the guesses after them are dropped, those before are as any other."""
+        row = self._row(slot)
+        kept = length - len(self._held[row])
+        if not 0 <= kept <= len(self._guesses[row]):
+            raise ValueError(f"slot {slot} holds {self.length(slot)} tokens, {len(self._guesses[row])} of them guesses")
+        self._held[row].extend(self._guesses[row][:kept])
+        self._guesses[row].clear()
 
     def release(self, slot: int) -> None:
         """Close a slot. Its row keeps what it holds until another sequence needs it."""
         row = self._row(slot)
         self._rows[slot] = None
         self._idle[row] = None
+        self._guesses[row].clear()
 
     def length(self, slot: int) -> int:
         """How many tokens the slot holds."""
-        return len(self._held[self._row(slot)])
+        row = self._row(slot)
+        return len(self._held[row]) + len(self._guesses[row])
 
     def room(self, slot: int) -> int:
         """How many tokens the slot's row can hold."""

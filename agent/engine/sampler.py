@@ -7,9 +7,10 @@ probabilities are of the model's own distribution, before any of these: as with 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,14 @@ class Sampler:
         if self._seen is not None:
             self._seen[np.fromiter(prompt, dtype=np.intp)] = True
         self._plain = not self._bias and self._counts is None and self._seen is None
+
+    def fork(self) -> Sampler:
+        """One that chooses as this one would from here on, and leaves it as it is. It tells no log probabilities."""
+        fork = copy.copy(self)
+        fork._sampling = replace(self._sampling, logprobs=None)
+        fork._counts = None if self._counts is None else self._counts.copy()
+        fork._seen = None if self._seen is None else self._seen.copy()
+        return fork
 
     def choose(self, row: Floats, mask: Mask | None = None) -> Choice:
         """The next token after ``row``, [vocab_size]; ``mask`` is true where the grammar allows a token.

@@ -10,6 +10,7 @@ from agent.engine.base import Chunk, Delta, FinishReason, Floats, TokenLogprob, 
 from agent.engine.output import OutputParser
 from agent.engine.sampler import Choice, Mask, Sampler, scored
 from agent.engine.scheduler import Place
+from agent.engine.speculation import Speculation
 from agent.engine.stops import StopScanner
 
 SCORED_ROWS = 64  # prompt tokens a step that are given log probabilities: each costs a pass over the vocabulary
@@ -127,6 +128,8 @@ class TokenSequence:
     held: int = 0  # tokens the slot holds
     cached: int | None = None  # prompt tokens that the cache held when it was first admitted
     over: bool = False
+    guesses: list[int] = field(default_factory=list)  # what may follow: computed with the next step, kept where right
+    speculation: Speculation = field(default_factory=Speculation)
     _scores: list[TokenLogprob] = field(default_factory=list)
 
     @property
@@ -163,17 +166,23 @@ class TokenSequence:
         return min(self.pending, SCORED_ROWS) if self._scoring else self.pending
 
     def chunk(self, count: int) -> Chunk:
-        """The next ``count`` tokens."""
+        """The next ``count`` tokens, and the guesses that follow them."""
         assert self.slot is not None
         end = self.held + count
+        if self.guesses:
+            tokens = [*self.tokens[self.held : end], *self.guesses]
+            return Chunk(self.slot, self.held, tokens, "all", len(self.guesses))
         wanted: Literal["none", "last", "all"] = "last" if end == len(self.tokens) else "none"
         return Chunk(self.slot, self.held, self.tokens[self.held : end], "all" if self._scoring else wanted)
 
     def take(self, count: int, rows: Floats) -> list[Delta]:
         """The slot holds ``count`` tokens more, and here are the logits that were asked for: pieces of the answer.
 
-        Raises EngineError for logits that are no numbers, and whatever ThoxError the grammar raises.
+        After guesses ``held`` is what the slot is to keep: up to the first that was wrong. Raises EngineError for
+        logits that are no numbers, and whatever ThoxError the grammar raises.
         """
+        if self.guesses:
+            return self._take_guessed(count, rows)
         if self._scoring:
             self._score(rows)
         self.held += count
@@ -194,6 +203,19 @@ class TokenSequence:
     def finish_at_once(self) -> list[Delta]:
         """All of an answer for which there is nothing to compute."""
         return [*self._opening(), self.finish("length")]
+
+    def _take_guessed(self, count: int, rows: Floats) -> list[Delta]:
+        """The row after each token chooses the next one. A guess that is not what was chosen makes the rest void."""
+        guesses, self.guesses = self.guesses, []
+        self.held += count - len(guesses)
+        deltas: list[Delta] = []
+        for place, row in enumerate(rows):
+            deltas += self._step(row)
+            right = place < len(guesses) and self.tokens[-1] == guesses[place]
+            self.held += right
+            if self.over or not right:
+                break
+        return deltas
 
     def _step(self, row: Floats) -> list[Delta]:
         choice = self.sampler.choose(row, None if self.matcher is None else self.matcher.mask())

@@ -33,8 +33,12 @@ class CacheTable(Protocol):
         """Pages for ``length`` tokens; False, and nothing changed, when there are not enough."""
         ...
 
-    def append(self, slot: int, tokens: Sequence[int]) -> None:
-        """Note tokens that are in the cache now."""
+    def append(self, slot: int, tokens: Sequence[int], guessed: int = 0) -> None:
+        """Note tokens that are in the cache now; the last ``guessed`` of them may yet be dropped."""
+        ...
+
+    def settle(self, slot: int, length: int) -> None:
+        """Keep ``length`` tokens and drop the guesses after them."""
         ...
 
     def release(self, slot: int) -> None: ...
@@ -105,8 +109,11 @@ class StagedRunner:
             states = stage.run(states, batch)
         self._copies = ()  # of a step that broke they are asked again: other slots than its own rely on them
         for chunk in chunks:
-            self._table.append(chunk.slot, chunk.tokens)
+            self._table.append(chunk.slot, chunk.tokens, chunk.guessed)
         return states
+
+    def settle(self, slot: int, length: int) -> None:
+        self._table.settle(slot, length)
 
     def release(self, slot: int) -> None:
         self._table.release(slot)
@@ -124,6 +131,8 @@ class StagedRunner:
         for chunk in chunks:
             if not chunk.tokens:
                 raise ValueError(f"the chunk of slot {chunk.slot} is empty")
+            if not 0 <= chunk.guessed <= len(chunk.tokens):
+                raise ValueError(f"of {len(chunk.tokens)} tokens {chunk.guessed} cannot be guesses")
             if chunk.start != self._table.length(chunk.slot):
                 raise ValueError(f"slot {chunk.slot} holds {self._table.length(chunk.slot)} tokens, not {chunk.start}")
             if chunk.start + len(chunk.tokens) > self._table.room(chunk.slot):

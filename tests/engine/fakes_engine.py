@@ -12,6 +12,7 @@ from fakes_text import FakeGrammars, FakeMeter, FakeTemplate, FakeTokenizer
 
 from agent.engine.base import Answer, Delta, FinishReason, Request, Sampling, TokenLogprob, Usage
 from agent.engine.batched import BatchedEngine
+from agent.engine.batched_guesses import Guesses
 
 DEADLINE_S = 20.0
 GREEDY = Sampling(temperature=0.0, max_tokens=8)
@@ -26,6 +27,7 @@ def engine_over(
     waiting: int = 64,
     prefill_tokens: int = 256,
     buffer_bytes: int = 1 << 20,
+    guesses: Guesses | None = None,
 ) -> Iterator[BatchedEngine]:
     engine = BatchedEngine(
         "fake",
@@ -38,6 +40,7 @@ def engine_over(
         waiting=waiting,
         prefill_tokens=prefill_tokens,
         buffer_bytes=buffer_bytes,
+        guesses=guesses,
     )
     try:
         yield engine

@@ -75,6 +75,7 @@ class FakeRunner:
         self.entered = threading.Semaphore(0)  # released at the start of every forward pass
         self._pages, self._page_tokens = pages, page_tokens
         self._held: dict[int, list[int]] = {}
+        self._guessed: dict[int, int] = {}
         self._reserved: dict[int, int] = {}
         self._known: set[tuple[int, ...]] = set()
         self._thread: int | None = None
@@ -123,12 +124,22 @@ class FakeRunner:
                 held.append(token)
                 if chunk.logits == "all" or (chunk.logits == "last" and offset == len(chunk.tokens) - 1):
                     rows.append(self.model(held))
-            for end in range(self._page_tokens, len(held) + 1, self._page_tokens):
-                self._known.add(tuple(held[:end]))
+            self._guessed[chunk.slot] = self._guessed.get(chunk.slot, 0)
+            assert not self._guessed[chunk.slot] or chunk.guessed == len(chunk.tokens), "guesses are not settled"
+            self._guessed[chunk.slot] += chunk.guessed
+            self._know(held[: len(held) - self._guessed[chunk.slot]])
         return np.stack(rows) if rows else np.empty((0, self.vocab_size), dtype=np.float32)
+
+    def settle(self, slot: int, length: int) -> None:
+        self._same_thread()
+        held, guessed = self._held[slot], self._guessed.pop(slot, 0)
+        assert len(held) - guessed <= length <= len(held), "only guesses can be dropped"
+        del held[length:]
+        self._know(held)
 
     def release(self, slot: int) -> None:
         self._same_thread()
+        self._guessed.pop(slot, None)
         del self._held[slot], self._reserved[slot]
 
     def cache_use(self) -> CacheUse:
@@ -136,6 +147,10 @@ class FakeRunner:
 
     def close(self) -> None:
         self.closed.set()
+
+    def _know(self, tokens: list[int]) -> None:
+        for end in range(self._page_tokens, len(tokens) + 1, self._page_tokens):
+            self._known.add(tuple(tokens[:end]))
 
     def _in_use(self) -> int:
         return sum(self._pages_for(length) for length in self._reserved.values())

@@ -102,6 +102,7 @@ class FakeMeter:
     steps: list[tuple[int, int]] = field(default_factory=list)
     firsts: list[float] = field(default_factory=list)
     ends: list[tuple[str, Usage]] = field(default_factory=list)
+    guesses: list[tuple[str, int, int]] = field(default_factory=list)
 
     def step(self, model: str, seconds: float, forward_seconds: float, prompt_tokens: int, new_tokens: int) -> None:
         assert 0 <= forward_seconds <= seconds
@@ -109,6 +110,10 @@ class FakeMeter:
 
     def first_token(self, model: str, seconds: float) -> None:
         self.firsts.append(seconds)
+
+    def guessed(self, model: str, source: str, proposed: int, accepted: int) -> None:
+        assert 0 <= accepted <= proposed
+        self.guesses.append((source, proposed, accepted))
 
     def finished(self, model: str, reason: str, usage: Usage) -> None:
         self.ends.append((reason, usage))

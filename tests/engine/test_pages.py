@@ -95,6 +95,33 @@ def test_wrong_calls_are_refused() -> None:
         table.append(0, [1])
 
 
+def test_guesses_fill_no_page_that_others_may_use_before_they_are_settled() -> None:
+    table = PageTable(8, PAGE, 2)
+    table.begin(0, [1])
+    table.reserve(0, 3 * PAGE)
+    table.append(0, [1] * (2 * PAGE + 1), 2 * PAGE)
+    assert table.length(0) == 2 * PAGE + 1
+    assert table.begin(1, [1] * 3 * PAGE) == 0
+    table.release(1)
+    with pytest.raises(ValueError, match="not settled"):
+        table.append(0, [2])
+    for length in (0, 2 * PAGE + 2):
+        with pytest.raises(ValueError, match="of them guesses"):
+            table.settle(0, length)
+    table.settle(0, PAGE + 1)
+    assert table.length(0) == PAGE + 1
+    assert table.begin(1, [1] * 3 * PAGE) == PAGE, "what was kept can be used again, what was dropped cannot"
+
+
+def test_a_release_drops_what_is_not_settled() -> None:
+    table = PageTable(8, PAGE, 1)
+    table.begin(0, [1])
+    table.reserve(0, 2 * PAGE)
+    table.append(0, [1] * 2 * PAGE, PAGE)
+    table.release(0)
+    assert table.begin(0, [1] * 3 * PAGE) == PAGE
+
+
 class Pages(RuleBasedStateMachine):
     """A table beside a model of what each page of a real cache would hold."""
 
@@ -129,13 +156,29 @@ class Pages(RuleBasedStateMachine):
             assert missing > before[1].pages - before[1].used, "there was room"
 
     @precondition(lambda self: self.open)
+    @rule(data=st.data(), sure=st.lists(st.integers(0, 1), max_size=1), guesses=st.lists(st.integers(0, 1), max_size=9))
+    def guess(self, data: st.DataObject, sure: list[int], guesses: list[int]) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.open)))
+        held = len(self.open[slot])
+        if not self.table.reserve(slot, max(1, held + len(sure) + len(guesses))):
+            return
+        self.write(slot, [*sure, *guesses], len(guesses))
+        if data.draw(st.booleans()):
+            self.table.release(slot)
+            del self.open[slot]
+            return
+        kept = held + len(sure) + data.draw(st.integers(0, len(guesses)))
+        self.table.settle(slot, kept)
+        del self.open[slot][kept:]
+
+    @precondition(lambda self: self.open)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         slot = data.draw(st.sampled_from(sorted(self.open)))
         self.table.release(slot)
         del self.open[slot]
 
-    def write(self, slot: int, tokens: list[int]) -> None:
+    def write(self, slot: int, tokens: list[int], guessed: int = 0) -> None:
         """The runner writes first, the table hears of it after."""
         pages, held = self.table.pages(slot), self.open[slot]
         for token in tokens:
@@ -144,7 +187,7 @@ class Pages(RuleBasedStateMachine):
             assert not others, "a page that is shared is never written"
             self.memory[page] = [*self.memory.get(page, [])[:place], token]
             held.append(token)
-        self.table.append(slot, tokens)
+        self.table.append(slot, tokens, guessed)
 
     @invariant()
     def every_slot_finds_its_own_tokens_in_its_pages(self) -> None:

@@ -103,6 +103,26 @@ def test_wrong_calls_are_refused() -> None:
             call(1)
 
 
+def test_guesses_are_kept_or_dropped_and_never_used_by_others() -> None:
+    table = RowTable(2, 16)
+    table.begin(0, [1, 2])
+    table.append(0, [1, 2, 3, 4, 5], 3)
+    assert table.length(0) == 5
+    assert table.begin(1, [1, 2, 3, 4, 5, 6]) == 2
+    table.release(1)
+    with pytest.raises(ValueError, match="not settled"):
+        table.append(0, [9])
+    table.append(0, [6], 1)
+    for length in (1, 7):
+        with pytest.raises(ValueError, match="of them guesses"):
+            table.settle(0, length)
+    table.settle(0, 4)
+    assert (table.length(0), table.begin(1, [1, 2, 3, 4, 5, 6])) == (4, 4)
+    table.append(0, [7], 1)
+    table.release(0)
+    assert table.begin(0, [1, 2, 3, 4, 7, 8]) == 4, "a release drops what is not settled"
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_whatever_comes_each_row_holds_the_tokens_of_its_slot(data: st.DataObject) -> None:

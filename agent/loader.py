@@ -108,7 +108,7 @@ class Loader:
         form = _encoder_form(spec, weights, threads)
         tokenizer = Tokenizer.load(model.path, spec.vocab_size)
         mark = fingerprint(checkpoint.digest, "float")
-        return EncoderEngine(model.name, spec, form, tokenizer, fingerprint=mark, meter=self._meter)
+        return EncoderEngine(model.name, spec, form, tokenizer, head=weights.head, fingerprint=mark, meter=self._meter)
 
 
 def packed_weights(config: Config) -> Path:

@@ -1,4 +1,4 @@
-"""The routes of port 8080 that answer: chat, completions, embeddings, and what probes ask about them."""
+"""The routes of port 8080 that answer: chat, completions, embeddings, rerank, and what probes ask about them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from agent.api import guard, openapi
 from agent.api import openapi_answers as answers
 from agent.api.render import new_id
 from agent.api.render_chat import ChatChunks, chat_object
-from agent.api.render_completions import CompletionChunks, completion_object, embeddings_object, likeliest
+from agent.api.render_completions import CompletionChunks, completion_object, likeliest
+from agent.api.render_embeddings import embeddings_object, rerank_object
 from agent.api.schema_chat import FIELDS as CHAT_FIELDS
 from agent.api.schema_chat import read_chat
 from agent.api.schema_completions import FIELDS as COMPLETION_FIELDS
@@ -18,6 +19,8 @@ from agent.api.schema_completions import read_completion
 from agent.api.schema_embeddings import FIELDS as EMBEDDING_FIELDS
 from agent.api.schema_embeddings import read_embedding
 from agent.api.schema_json import read_json
+from agent.api.schema_rerank import FIELDS as RERANK_FIELDS
+from agent.api.schema_rerank import read_rerank
 from agent.api.serving import Models, Serving
 from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
@@ -87,5 +90,15 @@ def _answering(models: Models) -> Blueprint:
             found = lease.engine.embed(call.request)
         g.tally.prompt = found.tokens
         return jsonify(embeddings_object(call.model, found, as_base64=call.base64))
+
+    @blueprint.post("/v1/rerank")
+    @guard.requires("inference")
+    @openapi.describes("Sort documents by a query", answers.RERANK, body=RERANK_FIELDS, errors=_ENGINE_ERRORS)
+    def rerank() -> Response:
+        call = read_rerank(read_json(request), new_id("rank"))
+        with models.lease(call.model) as lease:
+            found = lease.engine.embed(call.request)
+        g.tally.prompt = found.tokens
+        return jsonify(rerank_object(call, found))
 
     return blueprint

@@ -99,5 +99,19 @@ EMBEDDINGS = _object(
         "usage": _object({"prompt_tokens": _WHOLE, "total_tokens": _WHOLE}),
     }
 )
+RERANK = _object(
+    {
+        "object": {"const": "list"},
+        "id": _TEXT,
+        "model": _TEXT,
+        "results": _list(
+            _object(
+                {"index": _WHOLE, "relevance_score": {"type": "number", "minimum": 0, "maximum": 1}},
+                document=_object({"text": _TEXT}),
+            )
+        ),
+        "usage": _object({"prompt_tokens": _WHOLE, "total_tokens": _WHOLE}),
+    }
+)
 HEALTH = _object({"status": {"const": "ok"}, "model": _TEXT})
 METRICS: Json = {"type": "string"}

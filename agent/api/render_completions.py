@@ -1,15 +1,12 @@
-"""A completion's answer in OpenAI's shape, ``text_completion``, whole or chunk after chunk; and embeddings."""
+"""A completion's answer in OpenAI's shape, ``text_completion``, whole or chunk after chunk."""
 
 from __future__ import annotations
 
-import base64
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from agent.api.render import Choice, Head, Object, finite, usage_object
-from agent.engine.base import Delta, Embeddings, TokenLogprob, Usage
+from agent.engine.base import Delta, TokenLogprob, Usage
 
 
 def completion_object(head: Head, choices: Sequence[Choice], usage: Usage, *, logprobs: bool) -> Object:
@@ -85,18 +82,3 @@ def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Object:
 
 def _top(token: TokenLogprob) -> dict[str, float]:
     return {text: finite(logprob) for _, text, _, logprob in token.top}
-
-
-def embeddings_object(model: str, embeddings: Embeddings, *, as_base64: bool) -> Object:
-    """The vectors as lists of numbers, or as base64 of little-endian float32."""
-    vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
-    data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": base64.b64encode(vector.tobytes()).decode("ascii") if as_base64 else vector.tolist(),
-        }
-        for index, vector in enumerate(vectors)
-    ]
-    usage = {"prompt_tokens": embeddings.tokens, "total_tokens": embeddings.tokens}
-    return {"object": "list", "data": data, "model": model, "usage": usage}

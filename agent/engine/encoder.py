@@ -1,4 +1,4 @@
-"""EncoderEngine: texts in, unit vectors out. The forward pass is behind EncoderForm, one for each kind of processor.
+"""EncoderEngine: texts in, vectors out; or a query and documents in, scores out. EncoderForm is the forward pass.
 
 A call is cut into batches of inputs of exactly one length: nothing is padded, no mask is needed, and an input's vector
 does not depend on its neighbours. That costs nothing that counts: a handful of tokens keeps a CPU's arithmetic busy.
@@ -14,32 +14,33 @@ from typing import Protocol
 import numpy as np
 
 from agent.engine.base import Answer, Embeddings, EmbedRequest, EngineStatus, Floats, Meter, Request, Tokens, Usage
+from agent.engine.encoder_input import EncoderInput, EncoderIntake, TextEncoder
+from agent.engine.encoder_rank import scores
 from agent.engine.encoder_spec import EncoderSpec
+from agent.engine.encoder_weights import RankHead
 from agent.errors import EngineError, RequestError
 
 BATCH_TOKENS = 4096  # bounds the memory of one forward pass, and how long another call waits for its turn
 
 
 class EncoderForm(Protocol):
-    """The forward pass of an embedding model on one kind of processor. Called by one thread at a time."""
+    """The forward pass of an encoder on one kind of processor. Called by one thread at a time."""
 
-    def run(self, tokens: Tokens) -> Floats:
-        """Token ids, [inputs, length], to the last layer's hidden states, [inputs, length, hidden_size]."""
+    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
+        """Token ids, [inputs, length], to the last layer's hidden states, [inputs, length, hidden_size].
+
+        ``types``, of the same shape, are given where the model's weights have token types.
+        """
         ...
 
     def close(self) -> None: ...
 
 
-class TextEncoder(Protocol):
-    """The part of a tokenizer that is needed here."""
-
-    def encode(self, text: str, special: bool = True) -> Sequence[int]:
-        """Token ids; ``special``: between the tokens that open and close every input of the model."""
-        ...
-
-
 class EncoderEngine:
-    """An Engine for embedding models. Calls of several threads take turns batch by batch."""
+    """An Engine for embedding models and rerankers. Calls of several threads take turns batch by batch.
+
+    ``head`` is the reranker's.
+    """
 
     def __init__(
         self,
@@ -48,46 +49,45 @@ class EncoderEngine:
         form: EncoderForm,
         tokenizer: TextEncoder,
         *,
+        head: RankHead | None = None,
         fingerprint: str = "",
         meter: Meter | None = None,
     ) -> None:
-        self._name, self._spec, self._form, self._tokenizer = name, spec, form, tokenizer
+        self._name, self._spec, self._form, self._head = name, spec, form, head
+        self._intake = EncoderIntake(name, spec, tokenizer)
         self._fingerprint, self._meter = fingerprint, meter
-        # What stays at the end of a text that is cut: [SEP] of BERT, which opens with one token, too.
-        self._closing = tuple(tokenizer.encode(""))[1:]
         self._turn = threading.Lock()  # over the form, and all below
         self._closed = False
         self._running = 0
         self._last_token_at: float | None = None
 
     def generate(self, request: Request) -> Answer:
+        kind, path = ("a reranker", "rerank") if self._spec.ranks else ("an embedding model", "embeddings")
         raise RequestError(
-            f"{self._name} is an embedding model: it does not write text",
+            f"{self._name} is {kind}: it does not write text",
             param="model",
-            hint="POST /v1/embeddings turns texts into vectors with it; GET /v1/models lists the models.",
+            hint=f"POST /v1/{path} is what it is for; GET /v1/models lists the models.",
         )
 
     def embed(self, request: EmbedRequest) -> Embeddings:
         """Raises RequestError for an input that is empty or too long, EngineError once closed."""
         width = self._width(request.dimensions)
-        if not request.inputs:
-            raise RequestError(
-                "input is an empty list", param="input", hint="Give a text, a list of texts or token ids."
-            )
-        inputs = [self._tokens(item, request.truncate) for item in request.inputs]
-        vectors = np.empty((len(inputs), width), np.float32)
+        inputs = self._intake.read(request)
+        found = np.empty((len(inputs), width), np.float32)
         with self._turn:
             self._running += 1
         try:
-            for members in batches([len(tokens) for tokens in inputs]):
-                vectors[members] = self._forward([inputs[member] for member in members])[:, :width]
+            for members in batches([len(item.tokens) for item in inputs]):
+                found[members] = self._forward([inputs[member] for member in members])[:, :width]
         finally:
             with self._turn:
                 self._running -= 1
-        count = sum(map(len, inputs))
+        count = sum(len(item.tokens) for item in inputs)
         if self._meter is not None:
             self._meter.finished(self._name, "stop", Usage(prompt=count))
-        return Embeddings(_unit(vectors), count)
+        if not self._spec.ranks and (request.normalise or self._spec.normalised):
+            found = _unit(found)
+        return Embeddings(found, count)
 
     def status(self) -> EngineStatus:
         # Without the lock: who asks must not wait for a batch, and each value is read whole.
@@ -109,6 +109,8 @@ class EncoderEngine:
                 self._form.close()
 
     def _width(self, dimensions: int | None) -> int:
+        if self._spec.ranks:
+            return 1
         if dimensions is None:
             return self._spec.hidden_size
         if not 1 <= dimensions <= self._spec.hidden_size:
@@ -119,47 +121,36 @@ class EncoderEngine:
             )
         return dimensions
 
-    def _tokens(self, item: str | tuple[int, ...], truncate: bool) -> tuple[int, ...]:
-        """Token ids of one input. Those that a client gives are taken as they are, special tokens included."""
-        if not len(item):
-            kind = "string" if isinstance(item, str) else "list of tokens"
-            raise RequestError(f"input cannot be an empty {kind}", param="input", hint="Leave empty inputs out.")
-        if isinstance(item, str):
-            tokens = tuple(self._tokenizer.encode(item))
-            closing = self._closing
-        else:
-            tokens, closing = item, ()
-            strange = next((token for token in tokens if not 0 <= token < self._spec.vocab_size), None)
-            if strange is not None:
-                raise RequestError(
-                    f"{strange} is not a token of {self._name}",
-                    param="input",
-                    hint=f"Its tokens are 0 to {self._spec.vocab_size - 1}.",
-                )
-        limit = self._spec.context_length
-        if len(tokens) <= limit:
-            return tokens
-        if not truncate:
-            raise RequestError(
-                f"An input has {len(tokens)} tokens; {self._name} reads at most {limit}",
-                param="input",
-                hint='Split the text, or send "truncate": true to embed its beginning.',
-            )
-        return tokens[: limit - len(closing)] + closing
-
-    def _forward(self, inputs: Sequence[tuple[int, ...]]) -> Floats:
-        """Pooled vectors, [inputs, hidden_size], of inputs of one length."""
+    def _forward(self, inputs: Sequence[EncoderInput]) -> Floats:
+        """Pooled vectors, [inputs, hidden_size], or scores, [inputs, 1], of inputs of one length."""
+        tokens = np.array([item.tokens for item in inputs], np.int64)
+        types = None
+        if inputs[0].second is not None and self._spec.token_types > 1:
+            types = (np.arange(tokens.shape[1]) >= np.array([[item.second] for item in inputs])).astype(np.int64)
         with self._turn:
             if self._closed:
                 raise EngineError(f"{self._name} was unloaded", hint="Load the model again and repeat the request.")
             start = time.monotonic()
-            hidden = self._form.run(np.array(inputs, np.int64))
-            pooled: Floats = hidden[:, 0].copy() if self._spec.pooling == "cls" else hidden.mean(axis=1)
+            pooled = self._pool(self._form.run(tokens, types), inputs)
             self._last_token_at = time.monotonic()
             if self._meter is not None:
                 seconds = self._last_token_at - start
-                self._meter.step(self._name, seconds, seconds, len(inputs) * len(inputs[0]), 0)
-        return pooled
+                self._meter.step(self._name, seconds, seconds, tokens.size, 0)
+        return pooled if self._head is None else scores(self._spec, self._head, pooled)
+
+    def _pool(self, hidden: Floats, inputs: Sequence[EncoderInput]) -> Floats:
+        """One vector of each input. ``hidden`` is the form's own memory: nothing of it may be kept."""
+        match self._spec.pooling:
+            case "cls":
+                return hidden[:, 0].copy()
+            case "last":
+                return hidden[:, -1].copy()
+            case "mean":
+                if any(item.prompt for item in inputs):
+                    rows = zip(hidden, inputs, strict=True)
+                    return np.stack([row[min(item.prompt, len(row) - 1) :].mean(axis=0) for row, item in rows])
+                mean: Floats = hidden.mean(axis=1)
+                return mean
 
 
 def batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:

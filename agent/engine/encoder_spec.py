@@ -1,42 +1,40 @@
-"""What an embedding model IS, read from the files of its folder: pure, no framework.
+"""What an encoder IS, a model of texts to vectors or of pairs of texts to scores, read from its folder: no framework.
 
-Two families: BERT (learned positions, biases, GELU) and Nomic BERT (rotary positions, gated feed-forward). Both are
-post-norm: ``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``.
+Families: BERT and RoBERTa (learned positions, biases; XLM-RoBERTa is the same), Nomic BERT (rotary positions, gated
+feed-forward), all post-norm: ``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``; and ModernBERT (pre-norm,
+rotary, gated; most layers see a window of neighbours alone).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from agent.engine.base import Json
+from agent.engine.encoder_config import Activation, ConfigReader
+from agent.engine.encoder_modules import Modules, Pooling, read_object
 from agent.errors import ModelError
 
-Activation = Literal["gelu", "gelu_tanh", "silu", "relu"]
-Pooling = Literal["mean", "cls"]
+Family = Literal["bert", "roberta", "nomic", "modern"]
 
-# Names in config.json, of both families, for the functions that the engine has.
-_ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "silu": "silu",
-    "swish": "silu",
-    "relu": "relu",
-    "swiglu": "silu",
-    "geglu": "gelu",
-}
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Layers in which a token sees the ``reach`` tokens before and after it alone; rotary positions of their own."""
+
+    layers: frozenset[int]
+    reach: int
+    rope_theta: float
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """The shape of an embedding model. ``head_size * heads == hidden_size``."""
+    """The shape of an encoder. ``head_size * heads == hidden_size``."""
 
     architecture: str
+    family: Family
     vocab_size: int
     hidden_size: int
     layers: int
@@ -50,8 +48,18 @@ class EncoderSpec:
     attention_bias: bool
     mlp_bias: bool  # of the projections into the feed-forward
     down_bias: bool  # of the one out of it
-    token_types: int  # rows of the table of token types, of which only the first is used; 0: no such table
+    token_types: int  # rows of the table of token types; 0: no such table
+    norm_bias: bool = True
+    position_offset: int = 0  # the row of the table of positions that the first token has
+    window: Window | None = None
+    ranks: bool = False  # a cross-encoder: a pair of texts to one score
+    head_activation: Activation = "tanh"  # of the head that makes the score
+    head_bias: bool = True
     pooling: Pooling = "mean"
+    normalised: bool = False  # the model's own vectors have length 1
+    prompts: Mapping[str, str] = field(default_factory=dict)  # what is put before a text, by its name
+    default_prompt: str | None = None
+    prompt_pooled: bool = True  # False: the tokens of the prompt are left out of the mean
 
     @property
     def head_size(self) -> int:
@@ -63,13 +71,20 @@ class EncoderSpec:
 
         Raises ModelError for an unknown architecture or a variant that this engine does not compute.
         """
-        spec = EncoderSpec.from_config(_object(folder / "config.json"))
-        pooling = _pooling(folder)
-        limit = spec.context_length
-        if (folder / "sentence_bert_config.json").is_file():
-            length = _object(folder / "sentence_bert_config.json").get("max_seq_length")
-            limit = min(limit, length) if isinstance(length, int) and length > 0 else limit
-        return replace(spec, context_length=limit, pooling=pooling)
+        spec = EncoderSpec.from_config(read_object(folder / "config.json"))
+        modules = Modules.read(folder)
+        limit = min(spec.context_length, modules.longest or spec.context_length)
+        if spec.ranks:  # its head says how it pools
+            return replace(spec, context_length=limit)
+        return replace(
+            spec,
+            context_length=limit,
+            pooling=modules.pooling,
+            normalised=modules.normalised,
+            prompts=modules.prompts,
+            default_prompt=modules.default_prompt,
+            prompt_pooled=modules.prompt_pooled,
+        )
 
     @staticmethod
     def from_config(config: Json) -> EncoderSpec:
@@ -78,75 +93,47 @@ class EncoderSpec:
         if name is None:
             raise ModelError(
                 f"This engine does not know the architecture {config.get('architectures') or config.get('model_type')}",
-                hint=f"Embedding models of these architectures can be loaded: {', '.join(ARCHITECTURES)}.",
+                hint=f"Encoders of these architectures can be loaded: {', '.join(ARCHITECTURES)}.",
             )
-        spec = ARCHITECTURES[name](_Reader(config))
+        spec, ranks = ARCHITECTURES[name](ConfigReader(config)), name.endswith(_RANKING)
+        spec = replace(spec, architecture=name, ranks=ranks, pooling=spec.pooling if ranks else "mean")
         if spec.hidden_size % spec.heads:
             raise ModelError(f"hidden size {spec.hidden_size} cannot be split into {spec.heads} attention heads")
+        if spec.ranks and _labels(config) != 1:
+            raise ModelError(
+                f"The model sorts texts into {_labels(config)} classes",
+                hint="Of the models with a head for classes, those with one score can be loaded: rerankers.",
+            )
         return spec
 
 
 def architecture(config: Json) -> str | None:
-    """The embedding architecture that a config.json names, or None: not one of this engine's."""
+    """The encoder architecture that a config.json names, or None: not one of this engine's."""
     named = config.get("architectures")
     if isinstance(named, list) and named:
         return named[0] if isinstance(named[0], str) and named[0] in ARCHITECTURES else None
-    return {"bert": "BertModel", "nomic_bert": "NomicBertModel"}.get(str(config.get("model_type")))
+    return _OF_TYPE.get(str(config.get("model_type")))
 
 
-class _Reader:
-    """Typed look-ups in a config.json, under the first of several names that is there."""
-
-    def __init__(self, config: Json) -> None:
-        self._config = config
-
-    def get(self, *names: str) -> object:
-        return next((self._config[name] for name in names if self._config.get(name) is not None), None)
-
-    def whole(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        value = self.get(*names)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ModelError(f"config.json: {names[0]} must be a whole number from {least}, not {value!r}")
-        return value
-
-    def number(self, *names: str, default: float) -> float:
-        value = self.get(*names)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ModelError(f"config.json: {names[0]} must be a number above 0, not {value!r}")
-        return float(value)
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.get(name)
-        return default if value is None else bool(value)
-
-    def activation(self, *names: str, default: str) -> tuple[str, Activation]:
-        name = str(self.get(*names) or default)
-        if name not in _ACTIVATIONS:
-            raise ModelError(
-                f"config.json: unknown activation {name!r}", hint=f"Known ones: {', '.join(sorted(_ACTIVATIONS))}."
-            )
-        return name, _ACTIVATIONS[name]
-
-    def refuse(self, name: str, *fine: object) -> None:
-        """ModelError unless the field is absent or has one of the values that this engine computes."""
-        value = self.get(name)
-        if value is not None and value not in fine:
-            raise ModelError(f"config.json: {name} = {value!r} is not supported for embedding models")
+def _labels(config: Json) -> int:
+    """transformers writes the names of the classes, and leaves out how many there are; two are its default."""
+    names = config.get("id2label")
+    many = config.get("num_labels")
+    return many if isinstance(many, int) else len(names) if isinstance(names, Mapping) else 2
 
 
-def _bert(config: _Reader) -> EncoderSpec:
+def _bert(config: ConfigReader, family: Family = "bert", offset: int = 0) -> EncoderSpec:
     config.refuse("position_embedding_type", "absolute")
     config.refuse("is_decoder", False)
     return EncoderSpec(
-        architecture="BertModel",
+        architecture="",
+        family=family,
         vocab_size=config.whole("vocab_size"),
         hidden_size=config.whole("hidden_size"),
         layers=config.whole("num_hidden_layers"),
         heads=config.whole("num_attention_heads"),
         intermediate_size=config.whole("intermediate_size"),
-        context_length=config.whole("max_position_embeddings"),
+        context_length=config.whole("max_position_embeddings", least=offset + 1) - offset,
         norm_eps=config.number("layer_norm_eps", default=1e-12),
         activation=config.activation("hidden_act", default="gelu")[1],
         gated=False,
@@ -155,10 +142,17 @@ def _bert(config: _Reader) -> EncoderSpec:
         mlp_bias=True,
         down_bias=True,
         token_types=config.whole("type_vocab_size", default=2, least=0),
+        position_offset=offset,
+        pooling="cls",  # of its head, where it has one
     )
 
 
-def _nomic(config: _Reader) -> EncoderSpec:
+def _roberta(config: ConfigReader) -> EncoderSpec:
+    """BERT, but for the names of the tensors, the head, and positions that count from the padding token's id + 1."""
+    return _bert(config, "roberta", config.whole("pad_token_id", default=1, least=0) + 1)
+
+
+def _nomic(config: ConfigReader) -> EncoderSpec:
     """Both styles of config.json: the published one (n_embd …) and that of transformers (hidden_size …)."""
     for name, fine in (
         ("prenorm", False),
@@ -171,13 +165,12 @@ def _nomic(config: _Reader) -> EncoderSpec:
     ):
         config.refuse(name, fine)
     config.refuse("rotary_emb_fraction", 1.0)
-    rope = config.get("rope_parameters")
-    rope = rope if isinstance(rope, Mapping) else {}
-    if rope.get("rope_type", "default") != "default":
-        raise ModelError(f"config.json: rope_type = {rope['rope_type']!r} is not supported for embedding models")
+    rope = config.part("rope_parameters")
+    rope.refuse("rope_type", "default")
     name, activation = config.activation("activation_function", "hidden_act", default="silu")
     return EncoderSpec(
-        architecture="NomicBertModel",
+        architecture="",
+        family="nomic",
         vocab_size=config.whole("vocab_size"),
         hidden_size=config.whole("n_embd", "hidden_size"),
         layers=config.whole("n_layer", "num_hidden_layers"),
@@ -188,7 +181,7 @@ def _nomic(config: _Reader) -> EncoderSpec:
         activation=activation,
         # The published style says it in the activation's name; transformers knows no other than the gated form.
         gated=name.endswith("glu") or config.get("activation_function") is None,
-        rope_theta=_Reader(rope).number("rope_theta", default=config.number("rotary_emb_base", default=1000.0)),
+        rope_theta=rope.number("rope_theta", default=config.number("rotary_emb_base", default=1000.0)),
         attention_bias=config.flag("qkv_proj_bias", default=False),
         mlp_bias=config.flag("mlp_fc1_bias", default=False),
         down_bias=config.flag("mlp_fc2_bias", default=False),
@@ -196,61 +189,71 @@ def _nomic(config: _Reader) -> EncoderSpec:
     )
 
 
-ARCHITECTURES: Mapping[str, Callable[[_Reader], EncoderSpec]] = {"BertModel": _bert, "NomicBertModel": _nomic}
+def _modern(config: ConfigReader) -> EncoderSpec:
+    """Both styles of config.json: global_rope_theta and global_attn_every_n_layers; rope_parameters and layer_types."""
+    layers = config.whole("num_hidden_layers")
+    rope = config.part("rope_parameters")
+    whole, local = rope.part("full_attention"), rope.part("sliding_attention")
+    for part in (whole, local):
+        part.refuse("rope_type", "default")
+    every = config.whole("global_attn_every_n_layers", default=3)
+    kinds = config.get("layer_types")
+    if not isinstance(kinds, list):
+        kinds = ["sliding_attention" if layer % every else "full_attention" for layer in range(layers)]
+    if len(kinds) != layers or not {"sliding_attention", "full_attention"}.issuperset(kinds):
+        raise ModelError("config.json: layer_types must name full_attention or sliding_attention for each layer")
+    window = Window(
+        frozenset(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention"),
+        config.whole("local_attention", default=128) // 2,
+        local.number("rope_theta", default=config.number("local_rope_theta", default=10_000.0)),
+    )
+    bias = config.flag("mlp_bias", default=False)
+    pooling = str(config.get("classifier_pooling") or "cls")
+    if pooling not in ("cls", "mean"):
+        raise ModelError(f"config.json: classifier_pooling = {pooling!r} is not supported for encoders")
+    return EncoderSpec(
+        architecture="",
+        family="modern",
+        vocab_size=config.whole("vocab_size"),
+        hidden_size=config.whole("hidden_size"),
+        layers=layers,
+        heads=config.whole("num_attention_heads"),
+        intermediate_size=config.whole("intermediate_size"),
+        context_length=config.whole("max_position_embeddings"),
+        norm_eps=config.number("norm_eps", default=1e-5),
+        activation=config.activation("hidden_activation", default="gelu")[1],
+        gated=True,
+        rope_theta=whole.number("rope_theta", default=config.number("global_rope_theta", default=160_000.0)),
+        attention_bias=config.flag("attention_bias", default=False),
+        mlp_bias=bias,
+        down_bias=bias,
+        token_types=0,
+        norm_bias=config.flag("norm_bias", default=False),
+        window=window,
+        head_activation=config.activation("classifier_activation", default="gelu")[1],
+        head_bias=config.flag("classifier_bias", default=False),
+        pooling="cls" if pooling == "cls" else "mean",
+    )
 
 
-def _pooling(folder: Path) -> Pooling:
-    """How token vectors become one: what modules.json leads to, else the mean, as most models do.
-
-    A Normalize module needs no mention: OpenAI's vectors have length 1, and so have all of this engine's.
-    """
-    if not (folder / "modules.json").is_file():
-        return "mean"
-    pooling: Pooling = "mean"
-    for module in _list(folder / "modules.json"):
-        kind = str(module.get("type")).rsplit(".", 1)[-1]
-        if kind not in ("Transformer", "Pooling", "Normalize"):
-            raise ModelError(f"modules.json: the module {kind} is not supported for embedding models")
-        path = str(module.get("path", ""))
-        if kind == "Pooling":
-            if Path(path).name != path:
-                raise ModelError(f"modules.json: {path!r} is not a folder of this model")
-            pooling = _pooling_mode(_object(folder / path / "config.json"))
-    return pooling
-
-
-def _pooling_mode(config: Json) -> Pooling:
-    named: Mapping[str, Pooling] = {"mean": "mean", "cls": "cls"}
-    flags = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    modes = [flags.get(name, name) for name, on in config.items() if name.startswith("pooling_mode_") and on is True]
-    if isinstance(config.get("pooling_mode"), str):
-        modes = [str(config["pooling_mode"])]
-    if len(modes) != 1 or modes[0] not in named:
-        raise ModelError(
-            f"The model pools by {' and '.join(modes) or 'nothing'}, which this engine does not compute",
-            hint="Models that pool by mean or cls can be loaded.",
-        )
-    return named[modes[0]]
-
-
-def _object(path: Path) -> Json:
-    value = _json(path)
-    if not isinstance(value, dict):
-        raise ModelError(f"{path.name} must hold a JSON object")
-    return cast(Json, value)
-
-
-def _list(path: Path) -> list[Json]:
-    value = _json(path)
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ModelError(f"{path.name} must hold a list of JSON objects")
-    return cast("list[Json]", value)
-
-
-def _json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path.name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"{path.name} is not JSON: {error}") from error
+_RANKING = "ForSequenceClassification"
+_MAKERS: Mapping[str, Callable[[ConfigReader], EncoderSpec]] = {
+    "Bert": _bert,
+    "Roberta": _roberta,
+    "XLMRoberta": _roberta,
+    "Camembert": _roberta,
+    "ModernBert": _modern,
+}
+# Some models of vectors were saved with the head that they were pre-trained with.
+ARCHITECTURES: Mapping[str, Callable[[ConfigReader], EncoderSpec]] = {
+    **{f"{name}{head}": make for name, make in _MAKERS.items() for head in ("Model", "ForMaskedLM", _RANKING)},
+    "NomicBertModel": _nomic,
+}
+_OF_TYPE = {
+    "bert": "BertModel",
+    "roberta": "RobertaModel",
+    "xlm-roberta": "XLMRobertaModel",
+    "camembert": "CamembertModel",
+    "modernbert": "ModernBertModel",
+    "nomic_bert": "NomicBertModel",
+}

@@ -1,4 +1,4 @@
-"""The tensors of an embedding model under one set of names, whatever its family calls them, their shapes checked."""
+"""The tensors of an encoder under one set of names, whatever its family calls them, their shapes checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from agent.engine.base import Floats
-from agent.engine.encoder_spec import EncoderSpec
+from agent.engine.encoder_spec import EncoderSpec, Family
 from agent.errors import ModelError
 
 
@@ -46,11 +46,20 @@ class EncoderLayer:
 
     qkv: Affine
     out: Affine
-    attention_norm: Norm
+    attention_norm: Norm | None  # None: the first layer of a pre-norm model, whose input is normal already
     up: Affine
     gate: Affine | None
     down: Affine
     norm: Norm
+
+
+@dataclass(frozen=True, slots=True)
+class RankHead:
+    """Pooled vectors to scores: ``out(norm(activation(dense(x))))``."""
+
+    dense: Affine
+    norm: Norm | None
+    out: Affine  # one row
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +68,16 @@ class EncoderWeights:
 
     tokens: Floats  # [vocab_size, hidden]
     added: Floats  # [context_length, hidden], or [1, hidden]: the same at each position
+    types: Floats | None  # [token_types, hidden]: what a token type adds beyond type 0; None: all are of type 0
     norm: Norm
     layers: tuple[EncoderLayer, ...]
+    final: Norm | None = None  # None: post-norm
+    head: RankHead | None = None
 
     @staticmethod
     def read(spec: EncoderSpec, tensors: Tensors) -> EncoderWeights:
         """Raises ModelError for a tensor that is missing or of another shape than the spec says."""
-        return _READERS[spec.architecture](spec, tensors).read()
+        return _READERS[spec.family](spec, tensors).read()
 
 
 class _BertReader:
@@ -74,6 +86,7 @@ class _BertReader:
     norm = "embeddings.LayerNorm"
     out, attention_norm = "attention.output.dense", "attention.output.LayerNorm"
     up, gate, down, layer_norm = "intermediate.dense", "", "output.dense", "output.LayerNorm"
+    head, head_out = "bert.pooler.dense", "classifier"
 
     def __init__(self, spec: EncoderSpec, tensors: Tensors) -> None:
         self.spec, self.tensors = spec, tensors
@@ -81,11 +94,14 @@ class _BertReader:
 
     def read(self) -> EncoderWeights:
         spec = self.spec
+        types = self.token_types()
         return EncoderWeights(
             tokens=self.tensor("embeddings.word_embeddings.weight", spec.vocab_size, spec.hidden_size),
-            added=self.positions() + self.token_type(),
+            added=self.positions() + types[:1],
+            types=types - types[:1] if spec.ranks and len(types) > 1 else None,
             norm=self.norms(self.norm),
             layers=tuple(self.read_layer(f"{self.layer}.{index}.") for index in range(spec.layers)),
+            head=self.rank_head() if spec.ranks else None,
         )
 
     def read_layer(self, at: str) -> EncoderLayer:
@@ -109,22 +125,32 @@ class _BertReader:
     def positions(self) -> Floats:
         # The table may be longer than the context that sentence_bert_config.json allows.
         table = self.tensor("embeddings.position_embeddings.weight", None, self.spec.hidden_size)
-        if len(table) < self.spec.context_length:
-            raise ModelError(f"{len(table)} positions in the checkpoint, {self.spec.context_length} in config.json")
-        return table[: self.spec.context_length]
+        first, length = self.spec.position_offset, self.spec.context_length
+        if len(table) < first + length:
+            raise ModelError(f"{len(table)} positions in the checkpoint, {first + length} in config.json")
+        return table[first : first + length]
 
-    def token_type(self) -> Floats:
+    def token_types(self) -> Floats:
         if not self.spec.token_types:
             return np.zeros((1, self.spec.hidden_size), np.float32)
-        name = "embeddings.token_type_embeddings.weight"
-        return self.tensor(name, self.spec.token_types, self.spec.hidden_size)[:1]
+        return self.tensor("embeddings.token_type_embeddings.weight", self.spec.token_types, self.spec.hidden_size)
+
+    def rank_head(self) -> RankHead:
+        hidden = self.spec.hidden_size
+        self.start = ""  # the head stands beside the encoder
+        return RankHead(
+            dense=self.affine(self.head, hidden, hidden, self.spec.head_bias),
+            norm=None,
+            out=self.affine(self.head_out, 1, hidden, True),
+        )
 
     def affine(self, name: str, rows: int, columns: int, bias: bool) -> Affine:
         return Affine(self.tensor(f"{name}.weight", rows, columns), self.tensor(f"{name}.bias", rows) if bias else None)
 
     def norms(self, name: str) -> Norm:
         hidden = self.spec.hidden_size
-        return Norm(self.tensor(f"{name}.weight", hidden), self.tensor(f"{name}.bias", hidden))
+        bias = self.tensor(f"{name}.bias", hidden) if self.spec.norm_bias else np.zeros(hidden, np.float32)
+        return Norm(self.tensor(f"{name}.weight", hidden), bias)
 
     def tensor(self, name: str, *shape: int | None) -> Floats:
         array = self.tensors.tensor(self.start + name)
@@ -152,12 +178,64 @@ class _NomicReader(_BertReader):
         return np.zeros((1, self.spec.hidden_size), np.float32)  # rotary: they enter in each layer instead
 
 
-_READERS = {"BertModel": _BertReader, "NomicBertModel": _NomicReader}
+class _RobertaReader(_BertReader):
+    prefix = "roberta."
+    head, head_out = "classifier.dense", "classifier.out_proj"
 
 
-def rotary(spec: EncoderSpec) -> tuple[Floats, Floats]:
+class _ModernReader(_BertReader):
+    prefix = "model."
+    norm = "embeddings.norm"
+
+    def read(self) -> EncoderWeights:
+        spec = self.spec
+        return EncoderWeights(
+            tokens=self.tensor("embeddings.tok_embeddings.weight", spec.vocab_size, spec.hidden_size),
+            added=np.zeros((1, spec.hidden_size), np.float32),
+            types=None,
+            norm=self.norms(self.norm),
+            layers=tuple(self.read_layer(f"layers.{index}.") for index in range(spec.layers)),
+            final=self.norms("final_norm"),
+            head=self.rank_head() if spec.ranks else None,
+        )
+
+    def read_layer(self, at: str) -> EncoderLayer:
+        spec, hidden, inner = self.spec, self.spec.hidden_size, self.spec.intermediate_size
+        wide = self.affine(f"{at}mlp.Wi", 2 * inner, hidden, spec.mlp_bias)
+        gate, up = (
+            Affine(wide.weight[part], None if wide.bias is None else wide.bias[part])
+            for part in (slice(None, inner), slice(inner, None))
+        )
+        return EncoderLayer(
+            qkv=self.affine(f"{at}attn.Wqkv", 3 * hidden, hidden, spec.attention_bias),
+            out=self.affine(f"{at}attn.Wo", hidden, hidden, spec.attention_bias),
+            attention_norm=None if at == "layers.0." else self.norms(f"{at}attn_norm"),
+            up=up,
+            gate=gate,
+            down=self.affine(f"{at}mlp.Wo", hidden, inner, spec.down_bias),
+            norm=self.norms(f"{at}mlp_norm"),
+        )
+
+    def rank_head(self) -> RankHead:
+        hidden = self.spec.hidden_size
+        self.start = ""
+        return RankHead(
+            dense=self.affine("head.dense", hidden, hidden, self.spec.head_bias),
+            norm=self.norms("head.norm"),
+            out=self.affine("classifier", 1, hidden, True),
+        )
+
+
+_READERS: Mapping[Family, type[_BertReader]] = {
+    "bert": _BertReader,
+    "roberta": _RobertaReader,
+    "nomic": _NomicReader,
+    "modern": _ModernReader,
+}
+
+
+def rotary(spec: EncoderSpec, theta: float) -> tuple[Floats, Floats]:
     """Cosines and sines, [context_length, head_size / 2] each: RoFormer (arXiv 2104.09864), halves not interleaved."""
-    assert spec.rope_theta is not None
-    frequencies = spec.rope_theta ** -(np.arange(0, spec.head_size, 2, dtype=np.float64) / spec.head_size)
+    frequencies = theta ** -(np.arange(0, spec.head_size, 2, dtype=np.float64) / spec.head_size)
     angles = np.arange(spec.context_length)[:, None] * frequencies
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -1,6 +1,8 @@
-"""The forward pass of an embedding model as an ONNX graph, built by hand: the form for arm64."""
+"""The forward pass of an encoder as an ONNX graph, built by hand: the form for arm64."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,15 +20,26 @@ class OnnxEncoder:
         self._hidden = spec.hidden_size
         self._session: Session | None = _Graph(spec, weights).build().session(threads)
 
-    def run(self, tokens: Tokens) -> Floats:
+    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
         if self._session is None:
-            raise EngineError("The embedding model was closed")
+            raise EngineError("The encoder was closed")
         hidden = np.empty((*tokens.shape, self._hidden), np.float32)
-        self._session.run({"tokens": np.ascontiguousarray(tokens)}, {"hidden": hidden})
+        inputs = {"tokens": np.ascontiguousarray(tokens)}
+        if types is not None:
+            inputs["types"] = np.ascontiguousarray(types)
+        self._session.run(inputs, {"hidden": hidden})
         return hidden
 
     def close(self) -> None:
         self._session = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight, [1, 1, length, length]."""
+
+    angles: tuple[str, ...]
+    mask: str | None = None
 
 
 class _Graph:
@@ -35,31 +48,61 @@ class _Graph:
         self._graph = GraphBuilder("encoder")
 
     def build(self) -> GraphBuilder:
-        """tokens, i64 [inputs, length] -> hidden, f32 [inputs, length, hidden_size]."""
+        """tokens and, where the weights have types, types, i64 [inputs, length] -> hidden, f32 [..., hidden_size]."""
         graph, spec, weights = self._graph, self._spec, self._weights
         tokens = graph.input("tokens", np.int64, ["inputs", "length"])
+        length = graph.node("Shape", tokens, start=1, end=2)
         added = graph.constant(weights.added)
         if len(weights.added) > 1:
-            length = graph.node("Shape", tokens, start=1, end=2)
             zero = graph.constant(np.array([0], np.int64))
             added = graph.node("Slice", added, zero, length, zero)
-        x = graph.node("Gather", graph.constant(weights.tokens), tokens)
-        x = self._norm(graph.node("Add", x, added), weights.norm)
-        angles = [graph.constant(table) for table in rotary(spec)] if spec.rope_theta is not None else []
-        for layer in weights.layers:
-            x = self._norm(graph.node("Add", x, self._attention(x, layer, angles)), layer.attention_norm)
-            x = self._norm(graph.node("Add", x, self._feed_forward(x, layer)), layer.norm)
+        x = graph.node("Add", graph.node("Gather", graph.constant(weights.tokens), tokens), added)
+        if weights.types is not None:
+            types = graph.input("types", np.int64, ["inputs", "length"])
+            x = graph.node("Add", x, graph.node("Gather", graph.constant(weights.types), types))
+        x = self._norm(x, weights.norm)
+        whole = _Sight(self._angles(spec.rope_theta))
+        window = spec.window
+        near = whole if window is None else _Sight(self._angles(window.rope_theta), self._mask(window.reach, length))
+        for index, layer in enumerate(weights.layers):
+            sight = near if window is not None and index in window.layers else whole
+            if weights.final is None:
+                assert layer.attention_norm is not None, "post-norm"
+                x = self._norm(graph.node("Add", x, self._attention(x, layer, sight)), layer.attention_norm)
+                x = self._norm(graph.node("Add", x, self._feed_forward(x, layer)), layer.norm)
+            else:
+                seen = x if layer.attention_norm is None else self._norm(x, layer.attention_norm)
+                x = graph.node("Add", x, self._attention(seen, layer, sight))
+                x = graph.node("Add", x, self._feed_forward(self._norm(x, layer.norm), layer))
+        if weights.final is not None:
+            x = self._norm(x, weights.final)
         graph.node("Identity", x, outputs=["hidden"])
         graph.output("hidden", np.float32, ["inputs", "length", spec.hidden_size])
         return graph
 
-    def _attention(self, x: str, layer: EncoderLayer, angles: list[str]) -> str:
+    def _angles(self, theta: float | None) -> tuple[str, ...]:
+        tables = () if theta is None else rotary(self._spec, theta)
+        return tuple(self._graph.constant(table) for table in tables)
+
+    def _mask(self, reach: int, length: str) -> str:
+        graph = self._graph
+        zero, one = (graph.constant(np.array(value, np.int64)) for value in (0, 1))
+        place = graph.node("Range", zero, graph.node("Squeeze", length), one)
+        rows, columns = (graph.node("Unsqueeze", place, graph.constant(np.array([axis], np.int64))) for axis in (1, 0))
+        apart = graph.node("Abs", graph.node("Sub", rows, columns))
+        far = graph.node("Greater", apart, graph.constant(np.array(reach, np.int64)))
+        out, seen = (graph.constant(np.array(value, np.float32)) for value in (-np.inf, 0.0))
+        mask = graph.node("Where", far, out, seen)
+        return graph.node("Unsqueeze", mask, graph.constant(np.array([0, 1], np.int64)))
+
+    def _attention(self, x: str, layer: EncoderLayer, sight: _Sight) -> str:
         graph, heads = self._graph, self._spec.heads
         q, k, v = graph.outputs_of("Split", 3, self._affine(x, layer.qkv), axis=-1, num_outputs=3)
-        if angles:
+        if sight.angles:
             first = graph.constant(np.array([0], np.int64))  # one position: that of the first token of every input
-            q, k = (graph.node("RotaryEmbedding", part, first, *angles, domain=CONTRIB) for part in (q, k))
-        y = graph.node("MultiHeadAttention", q, k, v, domain=CONTRIB, num_heads=heads)
+            q, k = (graph.node("RotaryEmbedding", part, first, *sight.angles, domain=CONTRIB) for part in (q, k))
+        inputs = [q, k, v] if sight.mask is None else [q, k, v, "", "", sight.mask]
+        y = graph.node("MultiHeadAttention", *inputs, domain=CONTRIB, num_heads=heads)
         return self._affine(y, layer.out)
 
     def _feed_forward(self, x: str, layer: EncoderLayer) -> str:
@@ -78,6 +121,8 @@ class _Graph:
                 return self._graph.node("QuickGelu", x, domain=CONTRIB, alpha=1.0)
             case "relu":
                 return self._graph.node("Relu", x)
+            case "tanh":
+                return self._graph.node("Tanh", x)
 
     def _norm(self, x: str, norm: Norm) -> str:
         weight, bias = self._graph.constant(norm.weight), self._graph.constant(norm.bias)

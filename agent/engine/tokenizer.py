@@ -10,6 +10,7 @@ from pathlib import Path
 import tokenizers
 
 from agent.engine.tokenizer_files import begin_id, end_ids, named_tokens, read_json, token_string
+from agent.engine.tokenizer_frame import Frame, frame_of
 from agent.engine.tokenizer_text import TextStream, alphabet_of, bytes_of
 from agent.errors import ModelError
 
@@ -121,6 +122,10 @@ class Tokenizer:
     def encode_within(self, text: str) -> list[int]:
         """The ids of plain text that stands within other text: no space is put before it."""
         return self._run_model(_encodable(text), self._within)
+
+    def frame(self) -> Frame:
+        """What is put around a text, and around a pair of texts. Raises ModelError where that cannot be told."""
+        return frame_of(self._backend)
 
     def infill(self, prefix: str, suffix: str) -> list[int] | None:
         """The prompt that asks for what belongs between two texts; None when the model was not trained for that."""

@@ -15,6 +15,7 @@ from agent.config import ServerConfig
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 EMBEDDINGS = "/v1/embeddings"
+RERANK = "/v1/rerank"
 USER = [{"role": "user", "content": "Hello!"}]
 TOOL = {"type": "function", "function": {"name": "clock"}}
 
@@ -94,6 +95,13 @@ def test_a_bad_field_of_a_chat_is_named(
         (EMBEDDINGS, {"input": ["a", None]}, "input[1]"),
         (EMBEDDINGS, {"input": "x", "dimensions": 0}, "dimensions"),
         (EMBEDDINGS, {"input": "x", "encoding_format": "int8"}, "encoding_format"),
+        (EMBEDDINGS, {"input": "x", "truncate": "END"}, "truncate"),
+        (EMBEDDINGS, {"input": "x", "input_type": "poem"}, "input_type"),
+        (RERANK, {"documents": ["a"]}, "query"),
+        (RERANK, {"query": "x", "documents": []}, "documents"),
+        (RERANK, {"query": "x", "documents": ["a", 1]}, "documents[1]"),
+        (RERANK, {"query": "x", "documents": [{"title": "a"}]}, "documents[0].text"),
+        (RERANK, {"query": "x", "documents": ["a"], "top_n": 0}, "top_n"),
     ],
 )
 def test_a_bad_field_of_the_others_is_named(api: Api, path: str, fields: dict[str, object], param: str) -> None:

@@ -13,7 +13,7 @@ from inference_app import Api
 from schemathesis import checks
 
 # Model management is the same on both ports, and fuzzed with the other one's document.
-FUZZED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+FUZZED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank")
 # What is right or wrong only beside other fields, which JSON Schema cannot say; the negative requests keep them.
 NEED_OTHERS = (
     "tool_choice",

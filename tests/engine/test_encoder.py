@@ -11,6 +11,7 @@ import pytest
 from agent.engine.base import EmbedRequest, Floats, Request, Tokens, Usage
 from agent.engine.encoder import EncoderEngine, batches
 from agent.engine.encoder_spec import EncoderSpec
+from agent.engine.tokenizer_frame import Frame
 from agent.errors import EngineError, RequestError
 
 SPEC = EncoderSpec.from_config(
@@ -30,6 +31,9 @@ OPEN, CLOSE = 256, 257
 class BytesTokenizer:
     """One token a byte."""
 
+    def frame(self) -> Frame:
+        return Frame(((OPEN,), (CLOSE,)), ((OPEN,), (CLOSE,), (CLOSE,)), 1)
+
     def encode(self, text: str, special: bool = True) -> Sequence[int]:
         return [OPEN, *text.encode(), CLOSE] if special else list(text.encode())
 
@@ -42,7 +46,7 @@ class OneHotForm:
         self.closed = 0
         self.inside = 0
 
-    def run(self, tokens: Tokens) -> Floats:
+    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
         self.inside += 1
         assert self.inside == 1, "two threads in the forward pass"
         self.batches.append(tokens)
@@ -66,6 +70,9 @@ class Tally:
 
     def first_token(self, model: str, seconds: float) -> None:
         raise AssertionError("an embedding has no first token")
+
+    def guessed(self, model: str, source: str, proposed: int, accepted: int) -> None:
+        raise AssertionError("an embedding guesses nothing")
 
     def finished(self, model: str, reason: str, usage: Usage) -> None:
         self.usages.append(usage)

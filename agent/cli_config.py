@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli_print import output
 from agent.config import SECRETS, Config
 
 
@@ -23,7 +23,7 @@ def call(_options: argparse.Namespace, config: Config) -> int:
     for name, source in config.sources.items():
         style = "dim" if source == "default" else ""
         table.add_row(Text(name), Text(_shown(name, _value(config, name))), Text(source, style=style))
-    Console().print(table)
+    output().print(table)
     return 0
 
 

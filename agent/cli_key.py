@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.auth import PERMISSIONS, Key, KeyRing
+from agent.cli_print import output
 from agent.config import Config, make_state_dir
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -43,7 +44,7 @@ def call(options: argparse.Namespace, config: Config) -> int:
         return _create(options, ring)
     if options.action == "revoke":
         key = ring.revoke(options.name)
-        Console().print(Text(f"The key {key.name} is revoked."))
+        output().print(Text(f"The key {key.name} is revoked."))
         return 0
     _list(ring.keys())
     return 0
@@ -81,7 +82,7 @@ def _list(keys: tuple[Key, ...]) -> None:
         ]
         row = (key.name, " ".join(sorted(key.permissions)), _day(key.created_at), expires, *limits)
         table.add_row(*map(Text, row))
-    Console().print(table)
+    output().print(table)
 
 
 def _day(when: float) -> str:

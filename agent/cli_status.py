@@ -1,16 +1,18 @@
-"""``thox status``: both ports of this device at a glance. Exit status 1 when neither answers."""
+"""``thox status``: both ports of this device at a glance.
+
+Exit status 1 when a port is down, or when neither says how it is, as with a key that is none.
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agent.cli_access import add_key_argument, cluster_client, inference_client
-from agent.cli_print import complain
+from agent.cli_print import complain, output
 from agent.client import Client, ClientError
 from agent.config import Config
 
@@ -25,19 +27,23 @@ def call(options: argparse.Namespace, config: Config) -> int:
     for title in ("port", "address", "state", ""):
         table.add_column(title, overflow="fold")
     answered = 0
+    failed: list[ClientError] = []
     for name, client, describe in (("inference", inference, _inference), ("cluster", cluster, _cluster)):
         try:
             state, detail = describe(client)
             answered += 1
         except ClientError as error:
-            answered += error.status is not None
+            failed.append(error)
             state, detail = ("down" if error.status is None else f"error {error.status}"), str(error)
         style = "green" if state in ("ok", "healthy") else "yellow" if state == "loading" else "red"
         table.add_row(name, client.url, Text(state, style=style), Text(detail))
-    Console().print(table)
-    if not answered:
+    output().print(table)
+    down = [error for error in failed if error.status is None]
+    if down and not answered:
         complain("the device does not answer", "`thox run` starts it.")
-    return 0 if answered else 1
+    elif down or not answered:
+        complain(str(failed[0]), failed[0].hint)
+    return 1 if down or not answered else 0
 
 
 def _inference(client: Client) -> tuple[str, str]:

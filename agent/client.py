@@ -8,6 +8,8 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
+_NO_KEY = "`thox key create NAME` makes a key; give it as --key or THOX_API_KEY"
+
 
 class ClientError(Exception):
     """The device did not answer, or answered with an error. ``status`` is None where nothing answered."""
@@ -113,4 +115,5 @@ def _checked(event: dict[str, Any]) -> dict[str, Any]:
 
 def _refused(status: int, document: Mapping[str, Any]) -> ClientError:
     error = document.get("error") or {}
-    return ClientError(str(error.get("message", f"HTTP {status}")), str(error.get("hint") or ""), status)
+    hint = error.get("hint") or (_NO_KEY if status == 401 else "")
+    return ClientError(str(error.get("message", f"HTTP {status}")), str(hint), status)

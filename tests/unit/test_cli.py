@@ -52,7 +52,7 @@ def test_a_key_is_listed_without_its_text_and_gone_when_revoked(
         (["key", "create", "x", "--permissions", ""], "needs a permission"),
         (["key", "revoke", "nobody"], "no key named 'nobody'"),
         (["models", "list"], "Nothing answers at"),
-        (["status"], "does not answer"),
+        (["status"], "the device does not answer"),
     ],
 )
 def test_what_cannot_be_done_is_said_on_standard_error_with_status_1(
@@ -81,7 +81,6 @@ def test_config_prints_every_setting_with_where_it_came_from(
 ) -> None:
     state_dir.mkdir()
     (state_dir / "config.toml").write_text('[server]\nthreads = 9\n[models.tokens]\n"hub.example" = "s3cret"\n')
-    monkeypatch.setenv("COLUMNS", "200")
     assert main(["config"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert any(re.search(r"server\.threads\s+9\s+.*config\.toml", line) for line in lines)
@@ -110,6 +109,21 @@ def test_status_shows_both_ports(device: Device) -> None:
     done = device.thox("status")
     assert done.returncode == 0, done.stderr
     assert device.inference in done.stdout and device.cluster in done.stdout and "thox-nano" in done.stdout
+
+
+def test_status_fails_with_a_hint_when_no_port_takes_the_key(device: Device) -> None:
+    done = device.thox("status", "--key", "thox_" + "x" * 43)
+    assert done.returncode == 1
+    assert "Invalid API key" in done.stderr and "thox key create" in done.stderr
+
+
+def test_tables_are_not_folded_where_no_terminal_has_an_edge(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (state_dir / ("deep" * 40)).mkdir(parents=True)
+    monkeypatch.setenv("THOX_STATE_DIR", str(state_dir / ("deep" * 40)))
+    assert main(["config"]) == 0
+    assert re.search(rf"state_dir +{re.escape(str(state_dir))}/(deep){{40}} +THOX_STATE_DIR", capfd.readouterr().out)
 
 
 def test_hands_reach_the_simulated_stack_of_the_running_device(device: Device) -> None:

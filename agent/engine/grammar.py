@@ -26,6 +26,13 @@ _FIELDS = {
     "lark": "grammar",
 }
 
+_RULES = {  # what a grammar of each kind is written by
+    "json_object": "the supported keywords of JSON Schema",
+    "json_schema": "the supported keywords of JSON Schema",
+    "regex": "the supported syntax of regular expressions (that of Rust's regex, without look-around)",
+    "lark": "the supported syntax of Lark grammars",
+}
+
 
 class Matcher:
     """Follows one answer through its grammar. For one thread at a time."""
@@ -137,7 +144,7 @@ class Grammars:
             raise RequestError(
                 f"this grammar cannot be used: {compiled.get_error()}",
                 param=param,
-                hint="see the list of supported JSON Schema keywords in the documentation of llguidance",
+                hint=f"see {_RULES[grammar.kind]} in the documentation of llguidance",
             )
         return compiled
 

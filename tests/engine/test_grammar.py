@@ -118,6 +118,20 @@ def test_a_grammar_that_cannot_be_is_the_requests_fault(grammars: Grammars, gram
     with pytest.raises(RequestError) as caught:
         grammars.matcher(grammar)
     assert caught.value.param == param and len(caught.value.message) > 20
+
+
+@pytest.mark.parametrize(
+    ("grammar", "rules"),
+    [
+        (Grammar("json_schema", '{"if": {}, "then": {}}'), "JSON Schema"),
+        (Grammar("regex", "(?=a)b"), "regular expressions"),
+        (Grammar("lark", "start: missing"), "Lark"),
+    ],
+)
+def test_the_hint_names_the_rules_of_the_grammars_own_kind(grammars: Grammars, grammar: Grammar, rules: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        grammars.matcher(grammar)
+    assert rules in (caught.value.hint or "")
     with pytest.raises(RequestError) as caught:
         grammars.matcher(grammar, "tools")
     assert caught.value.param == "tools"

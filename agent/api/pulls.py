@@ -16,7 +16,9 @@ from agent.api.render import Object, dumps
 from agent.api.render_models import progress_object
 from agent.api.schema_json import read_json
 from agent.errors import PermissionDeniedError, ThoxError
-from agent.models.pull import Progress, Puller
+from agent.models.pull import Puller
+from agent.models.pull_local import default_name
+from agent.models.pull_name import local_path
 
 _LINES = "application/x-ndjson"
 
@@ -55,13 +57,13 @@ def add_pull_routes(blueprint: Blueprint, puller: Puller) -> None:
             )
             response.call_on_close(steps.close)
             return response
-        total = 0
+        last: Object = {}
         for step in steps:
-            total = step.total
+            last = step
             if g.connection.gone():  # the pull goes on: who asks again joins it
                 steps.close()
                 raise ClientGone
-        return jsonify(status="success", model=name or model, bytes=total)
+        return jsonify(status="success", model=last["model"], bytes=last["total"])
 
     @blueprint.delete("/v1/models/pull")
     @requires("models")
@@ -77,19 +79,23 @@ def add_pull_routes(blueprint: Blueprint, puller: Puller) -> None:
         return jsonify(model=name, status="cancelled")
 
 
-def _steps(puller: Puller, model: str, name: str | None) -> Generator[Progress, None, None]:
-    """A pull, begun by its first step. A folder of the device may only be named by who owns the device."""
+def _steps(puller: Puller, model: str, name: str | None) -> Generator[Object, None, None]:
+    """A pull, begun by its first step, as JSON. A folder of the device may only be named by who owns the device."""
     if model.startswith("file:"):
         if not g.key.allows("admin"):
             raise PermissionDeniedError(
-                "folders of the device can only be taken in with an admin's key", hint="pull from a registry instead"
+                "folders and files of the device can only be taken in with a key that has the permission admin",
+                hint="show the owner's key, or put the folder into the models of the state folder",
             )
-        yield from puller.copy(model, name)
+        name = default_name(local_path(model)) if name is None else name
+        steps = puller.copy(model, name)
     else:
-        yield from puller.pull(model)
+        name, steps = model, puller.pull(model)
+    for step in steps:
+        yield {**progress_object(step), "model": name}
 
 
-def _events(first: Progress, rest: Iterable[Progress]) -> Iterator[bytes]:
+def _events(first: Object, rest: Iterable[Object]) -> Iterator[bytes]:
     """Server-sent events, one for each step, ended as OpenAI's streams are."""
     for step in _told(first, rest):
         yield b"data: " + dumps(step) + b"\n\n"
@@ -98,15 +104,14 @@ def _events(first: Progress, rest: Iterable[Progress]) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def _lines(first: Progress, rest: Iterable[Progress]) -> Iterator[bytes]:
+def _lines(first: Object, rest: Iterable[Object]) -> Iterator[bytes]:
     for step in _told(first, rest):
         yield dumps(step) + b"\n"
 
 
-def _told(first: Progress, rest: Iterable[Progress]) -> Iterator[Object]:
-    """Every step as JSON; what goes wrong is the last."""
+def _told(first: Object, rest: Iterable[Object]) -> Iterator[Object]:
+    """Every step; what goes wrong is the last."""
     try:
-        for step in chain((first,), rest):
-            yield progress_object(step)
+        yield from chain((first,), rest)
     except ThoxError as error:
         yield error.to_json()

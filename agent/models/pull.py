@@ -25,7 +25,7 @@ from agent.models.pull_hub import HubModel
 from agent.models.pull_job import BlobProgress, Progress, PullJob
 from agent.models.pull_local import default_name, local_files, take_in
 from agent.models.pull_manifest import Artifact, RemoteFile
-from agent.models.pull_name import HubName, local_path, parse
+from agent.models.pull_name import HubName, check_no_address, local_path, parse
 from agent.models.pull_registry import Repository
 from agent.models.pull_signature import SigningKey
 from agent.models.pull_unpack import unpack
@@ -65,6 +65,7 @@ class Puller:
         that cannot be had); the iterator raises that, too, and NotFoundError, NoRoomError, UnavailableError (the source
         does not answer, or the pull was cancelled) and ModelError (what came is broken).
         """
+        check_no_address(name)
         check_name(name)
         target = parse(name, self._settings.registry)
         if self._signing_key is not None and isinstance(target, HubName):
@@ -187,8 +188,9 @@ class Puller:
         free = shutil.disk_usage(self._store.folder).free - self._limits.reserve_bytes
         if needed > free:
             raise NoRoomError(
-                f"the model takes {needed >> 20} MiB and the disk has {max(0, free) >> 20} MiB for it",
-                hint="delete a model first",
+                f"the model takes {needed >> 20} MiB and the disk has {max(0, free) >> 20} MiB for it, "
+                f"besides {self._limits.reserve_bytes >> 20} MiB that stay free",
+                hint="delete a model first: thox models usage shows what takes the room, thox models prune frees some",
                 needed_bytes=needed,
                 available_bytes=max(0, free),
             )

@@ -29,6 +29,7 @@ CHUNK = 1024 * 1024
 _MOST_HOPS = 5
 _BUSY = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
+_SAID_TWICE = re.compile(r"^HTTPS?Connection\(host=[^)]*\): ")  # urllib3 names the host and the port again
 _Result = TypeVar("_Result")
 
 
@@ -275,7 +276,7 @@ def _seconds(retry_after: str) -> float:
 
 def _broken(host: str, error: object) -> UnavailableError:
     return UnavailableError(
-        f"{host} cannot be reached: {str(error) or type(error).__name__}",
+        f"{host} cannot be reached: {_SAID_TWICE.sub('', str(error)) or type(error).__name__}",
         retry_after=30,
         hint="check the name of the host and the device's network",
     )

@@ -79,7 +79,7 @@ def parse(name: str, registry: str) -> Reference | HubName:
     if not host:
         raise RequestError(
             f"{name} names no registry, and this device has no default one",
-            hint='write host/name, or set registry = "host" under [models] in the configuration',
+            hint='write host/name or hf.co/org/name, or set registry = "host" under [models] in the configuration',
             param="model",
         )
     before, at, digest = rest.partition("@")
@@ -92,6 +92,18 @@ def parse(name: str, registry: str) -> Reference | HubName:
             param="model",
         )
     return Reference(host, repository, tag or "latest", digest)
+
+
+def check_no_address(name: str) -> None:
+    """Raises RequestError for an address copied from a browser: models have names, which work for requests, too."""
+    scheme, separator, rest = name.partition("://")
+    if separator:
+        short = rest.strip("/") if _PATH.fullmatch(rest.strip("/")) else "hf.co/org/name or host/name:tag"
+        raise RequestError(
+            f"models are pulled by name, not by an address with {scheme[:20]!r}",
+            hint=f"write {short[:300]}",
+            param="model",
+        )
 
 
 def local_path(url: str) -> Path:

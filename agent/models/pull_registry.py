@@ -117,7 +117,10 @@ class Repository:
         response.close()
         host = self._reference.host
         if response.status == 404:
-            raise NotFoundError(f"{host} has no {self._reference.repository} of this version", param="model")
+            asked = str(self._reference).removeprefix(f"{host}/")
+            raise NotFoundError(
+                f"{host} has no {asked}", hint="check the name and, behind the colon, the tag", param="model"
+            )
         if response.status in (401, 403):
             raise RequestError(
                 f"{host} does not give {self._reference} to {'this account' if self._secret else 'strangers'}",

@@ -153,9 +153,12 @@ def test_what_is_no_model_is_not_published(
 
 
 def test_an_unknown_name_and_a_registry_that_is_away_are_told_apart(puller: Puller, store: ModelStore) -> None:
-    refused(puller, "nothing", NotFoundError)
+    missing = refused(puller, "nothing:v9", NotFoundError)
+    assert "nothing:v9" in missing.message and "tag" in (missing.hint or "")
     away = Puller(store, ModelsConfig(registry="127.0.0.1:1"), QUICK)
-    assert refused(away, "nothing", UnavailableError).hint
+    error = refused(away, "nothing", UnavailableError)
+    assert error.hint and "refused" in error.message and "HTTPConnection" not in error.message
+    assert "by name" in refused(puller, "https://r.example/nothing", RequestError).message
     refused(Puller(store, ModelsConfig(registry="127.0.0.1:99999"), QUICK), "nothing", ModelError)
 
 

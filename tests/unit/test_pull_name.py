@@ -8,7 +8,7 @@ import pytest
 
 from agent.errors import NotFoundError, RequestError
 from agent.models.pull_http import is_loopback
-from agent.models.pull_name import HubName, Reference, local_path, parse
+from agent.models.pull_name import HubName, Reference, check_no_address, local_path, parse
 from agent.models.store import check_name
 
 DIGEST = "sha256:" + "ab" * 32
@@ -70,6 +70,20 @@ def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(RequestError) as caught:
         parse(name, "r:1")
     assert caught.value.hint and caught.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    ("address", "hint"),
+    [
+        ("https://huggingface.co/Qwen/Qwen3-0.6B", "write huggingface.co/Qwen/Qwen3-0.6B"),
+        ("http://r.example:5000/a b", "write hf.co/org/name or host/name:tag"),
+    ],
+)
+def test_an_address_from_a_browser_is_refused_with_the_name_to_write(address: str, hint: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_no_address(address)
+    assert caught.value.hint == hint
+    check_no_address("r.example:5000/org/name:tag")
 
 
 def test_a_name_without_a_registry_is_refused_with_the_way_to_set_one() -> None:

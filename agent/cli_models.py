@@ -12,6 +12,7 @@ from rich.text import Text
 from agent.cli_access import add_key_argument, inference_client
 from agent.cli_models_progress import load, pull
 from agent.cli_models_tables import list_models, show_loaded, show_model, show_usage, size
+from agent.cli_print import output
 from agent.client import Client
 from agent.config import Config
 from agent.models.options import CACHE_TYPES, QUANTISATIONS
@@ -60,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
-    _ACTIONS[options.action or "list"](inference_client(options, config), options, Console())
+    _ACTIONS[options.action or "list"](inference_client(options, config), options, output())
     return 0
 
 

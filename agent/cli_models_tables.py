@@ -35,15 +35,16 @@ def show_loaded(models: Iterable[Shown], console: Console) -> None:
             model["id"],
             _state(model),
             size(model["memory"]["needed_bytes"]) if "memory" in model else _SAYS_NOTHING,
+            model["memory"]["quantisation"] if "memory" in model else _SAYS_NOTHING,
             model["context_length"],
             model.get("answering", 0),
             _until(model),
         )
         for model in models
-        if model["state"] not in ("available", "broken") and model["id"] == model["root"]
+        if model["state"] in ("loaded", "loading") and model["id"] == model["root"]
     ]
     if rows:
-        _print(("model", "state", "memory", "context", "answering", "unloaded"), rows, console)
+        _print(("model", "state", "memory", "weights", "context", "answering", "unloaded"), rows, console)
     else:
         console.print("No model is in memory.")
 
@@ -66,13 +67,14 @@ def show_model(model: Shown, console: Console) -> None:
     }
     for what, needed in (("takes", model.get("memory")), ("a load takes", model.get("needed"))):
         if needed:
-            parts = ", ".join(f"{part} {size(needed[f'{part}_bytes'])}" for part in ("weights", "cache", "workspace"))
+            kept = {"weights": needed["quantisation"], "cache": needed["cache_type"], "workspace": ""}
+            parts = ", ".join(f"{kind} {part} {size(needed[f'{part}_bytes'])}".lstrip() for part, kind in kept.items())
             free = f"; {size(needed['available_bytes'])} are free" if "available_bytes" in needed else ""
             said[what] = f"{size(needed['needed_bytes'])} of memory ({parts}){free}"
     _print((), [(name, value or _SAYS_NOTHING) for name, value in said.items()], console)
     if model["template"]:
         console.print("\nchat template")
-        console.print(Text(model["template"].rstrip()))
+        console.print(Text(model["template"].rstrip()), soft_wrap=True)  # to be copied as it is
 
 
 def show_usage(usage: Shown, console: Console) -> None:

@@ -100,7 +100,16 @@ def _answer(required: Json, further: Json | None = None) -> Json:
     return {"type": "object", "required": list(required), "properties": {**required, **(further or {})}}
 
 
-_MEMORY = _answer({"weights_bytes": _WHOLE, "cache_bytes": _WHOLE, "workspace_bytes": _WHOLE, "needed_bytes": _WHOLE})
+_MEMORY = _answer(
+    {
+        "weights_bytes": _WHOLE,
+        "cache_bytes": _WHOLE,
+        "workspace_bytes": _WHOLE,
+        "needed_bytes": _WHOLE,
+        "quantisation": _TEXT,
+        "cache_type": _TEXT,
+    }
+)
 _HOSTED: Json = {
     "loading": {"type": "object"},
     "memory": _MEMORY,

@@ -81,7 +81,7 @@ class ChatTemplate:
         if not _RESERVED.isdisjoint(options):
             raise RequestError(f"{min(_RESERVED & set(options))} is no option", param="chat_template_kwargs")
         variables = {"messages": messages, "tools": tools or None, "documents": None, **options}
-        safe, marks = marked(variables, self._tokenizer.control_pattern)
+        safe, marks = marked(variables, self._tokenizer.control_pattern, self._tokenizer.control_beginnings)
         text = self._render(self._with_tools if tools else self._plain, safe)
         if marks is None:
             return self._tokenizer.encode_rendered(text)
@@ -142,7 +142,10 @@ def _compiled(sandbox: Sandbox, source: str) -> jinja2.Template:
     try:
         return sandbox.from_string(source)
     except (jinja2.TemplateError, RecursionError, MemoryError, OverflowError, SyntaxError) as error:
-        raise ModelError(f"the model's chat template is broken: {error}") from error
+        raise ModelError(
+            f"the model's chat template is broken: {error}",
+            hint="a chat_template.jinja beside its weights takes the place of it",
+        ) from error
 
 
 def _sources(folder: Path) -> tuple[str | None, str | None]:

@@ -157,7 +157,7 @@ class ModelHost:
                 elif loaded.leases and not self._closed:
                     self._shelf.put(loaded)
                     raise UnavailableError(
-                        f"{name} is still answering {loaded.leases} requests",
+                        f"{name} is still answering {loaded.leases} request{'s' * (loaded.leases > 1)}",
                         retry_after=10,
                         hint='ask again later, or with "cancel": true to end them',
                     )

@@ -45,22 +45,26 @@ _ENCODER_STEP = 128 << 20  # a batch of long texts on its way through an embeddi
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes."""
+    """Bytes, and as what the weights and the cache are kept: what ``auto`` came to."""
 
     weights: int
     cache: int
     workspace: int
+    quantisation: str = "float"
+    cache_type: str = ""  # empty: a model without a cache
 
     @property
     def total(self) -> int:
         return self.weights + self.cache + self.workspace
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, object]:
         return {
             "weights_bytes": self.weights,
             "cache_bytes": self.cache,
             "workspace_bytes": self.workspace,
             "needed_bytes": self.total,
+            "quantisation": self.quantisation,
+            "cache_type": self.cache_type,
         }
 
 
@@ -92,16 +96,15 @@ def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Sett
     context = min(wanted, model.context_length or wanted)
     tokens = settings.cache_tokens or CONTEXTS_HELD * context
     slots = options.slots or settings.slots
+    kept = choose_cache_type(options.cache_type or settings.cache_type, quantisation)
     if settings.form == "onnx":  # a row of a whole context for each slot that there is room for
         rows = max(1, min(slots, tokens // context))
-        cache = rows * (context + 1) * model.widths.cached * 4
+        cache, kept = rows * (context + 1) * model.widths.cached * 4, "f32"
     else:
-        kept = choose_cache_type(options.cache_type or settings.cache_type, quantisation)
         cache = cache_bytes(model.widths, kept, tokens)
     workspace = _workspace(model.widths, context, settings.prefill_tokens, settings.threads, slots)
-    if quantisation == "stored":
-        return Memory(weight_bytes(model.sizes, _STORED.get(model.quantisation, "int8")), cache, workspace)
-    return Memory(weight_bytes(model.sizes, quantisation), cache, workspace)
+    bits = _STORED.get(model.quantisation, "int8") if quantisation == "stored" else quantisation
+    return Memory(weight_bytes(model.sizes, bits), cache, workspace, bits, kept)
 
 
 def weight_bytes(sizes: Sizes, quantisation: str) -> int:

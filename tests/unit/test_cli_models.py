@@ -5,16 +5,23 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from real_device import Device
 from rich.console import Console
+from small_gguf import gguf_bytes
 
+from agent.cli_models_progress import pull
 from agent.cli_models_tables import count, list_models, show_loaded, show_model, show_usage, size
+from agent.client import Client
 from agent.models.store import builtin_models
 
-NEEDED = {"weights_bytes": 1 << 30, "cache_bytes": 1 << 29, "workspace_bytes": 1 << 28, "needed_bytes": 7 << 28}
+NEEDED = {
+    "weights_bytes": 1 << 30, "cache_bytes": 1 << 29, "workspace_bytes": 1 << 28, "needed_bytes": 7 << 28,
+    "quantisation": "int8", "cache_type": "u8",
+}  # fmt: skip
 MODEL: dict[str, object] = {
     "id": "m", "root": "m", "kind": "text", "state": "loading", "parameters": 1_236_000_000, "quantisation": "Q4_K",
     "format": "gguf", "bytes": 800_000_000, "context_length": 8192, "architecture": "LlamaForCausalLM", "digest": "12",
@@ -45,12 +52,13 @@ def test_the_tables_say_what_the_device_said() -> None:
     assert "1.2 B" in listed and "Q4_K" in listed and "763 MiB" in listed and "other -> m" in listed
     shown = said(show_model, MODEL)
     assert "loading (25%, quantising)" in shown and "mit" in shown and "top_p 0.9" in shown
-    assert "1.8 GiB of memory (weights 1.0 GiB, cache 512 MiB, workspace 256 MiB); 5.0 GiB are free" in shown
+    assert "1.8 GiB of memory (int8 weights 1.0 GiB, u8 cache 512 MiB, workspace 256 MiB); 5.0 GiB are free" in shown
     assert "[/bold] {{ m }}" in shown  # a template is no markup
     loaded = {**MODEL, "state": "loaded", "memory": NEEDED, "answering": 2, "expires_in_s": 600.0}
     del loaded["loading"]
     assert "in 10 min" in said(show_loaded, [loaded]) and "1.8 GiB" in said(show_loaded, [loaded])
-    assert "No model" in said(show_loaded, [{**MODEL, "state": "available"}])
+    assert "int8" in said(show_loaded, [loaded])
+    assert "No model" in said(show_loaded, [{**MODEL, "state": state} for state in ("available", "failed")])
     one = {"model": "m", "bytes": 5 << 20, "shared_bytes": 4 << 20, "packed_bytes": 3 << 20}
     names = ("models_bytes", "packed_bytes", "unused_bytes", "partial_bytes", "free_bytes")
     usage = said(show_usage, {"models": [one], **{name: index << 30 for index, name in enumerate(names, 1)}})
@@ -83,6 +91,27 @@ def test_a_model_goes_through_its_whole_life_from_the_command_line(device: Devic
     refused = device.thox("load", "mine")
     assert refused.returncode == 1 and "does not exist" in refused.stderr
     assert "no pull of 'mine'" in device.thox("models", "cancel", "mine", "--key", device.key).stderr
+
+
+def test_a_gguf_file_is_told_by_the_name_that_it_has_on_the_device(device: Device, tmp_path: Path) -> None:
+    file = tmp_path / "a file.gguf"
+    file.write_bytes(gguf_bytes())
+    refused = device.thox("pull", file.as_uri())
+    assert refused.returncode == 1 and "permission admin" in refused.stderr and "owner's key" in refused.stderr
+    named = file.rename(tmp_path / "small-model.gguf")
+    done = device.thox("pull", named.as_uri(), "--key", device.key)
+    assert done.stdout == "small-model is here. `thox load small-model` loads it; so does the first request for it.\n"
+
+
+def test_who_interrupts_a_pull_is_told_that_it_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(Client):
+        def lines(self, path: str, body: object) -> Iterator[dict[str, object]]:  # type: ignore[override]
+            yield {"model": "m:1", "completed": 1, "total": 2, "blobs": []}
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(Interrupted("127.0.0.1", 1), "m:1", None, Console(file=io.StringIO()))
+    assert "m:1 goes on" in capfd.readouterr().err
 
 
 def test_a_pull_that_breaks_says_why(device: Device, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from agent.engine.base import Json
 from agent.engine.tokenizer import MARKUP
@@ -123,16 +124,19 @@ def _nine(id: str) -> str:
 
 
 def marked(
-    variables: Mapping[str, object], control: re.Pattern[str]
+    variables: Mapping[str, object], control: re.Pattern[str], beginnings: tuple[str, ...] = ()
 ) -> tuple[Mapping[str, object], tuple[str, str] | None]:
     """The variables with the text of special tokens put between two marks, and the marks; None when there is none.
 
-    In what the assistant is said to have written, the markup of calls and of reasoning stays what it is.
+    A text that ends with one of the ``beginnings`` of such a text has a mark behind it: a template may write another
+    text directly after it. In what the assistant is said to have written, the markup of calls and of reasoning stays
+    what it is.
     """
-    if not any(control.search(text) for text in _texts(variables)):
+    if not any(control.search(text) or text.endswith(beginnings) for text in _texts(variables)):
         return variables, None
     start, end = _unused("".join(_texts(variables)))
-    return {key: _mark(value, control, start + r"\g<0>" + end) for key, value in variables.items()}, (start, end)
+    marking = _Marking(control, start + r"\g<0>" + end, beginnings, end)
+    return {key: marking.of(value) for key, value in variables.items()}, (start, end)
 
 
 def size(value: object) -> int:
@@ -152,19 +156,29 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _mark(value: object, control: re.Pattern[str], wrapped: str, spared: frozenset[str] = frozenset()) -> object:
-    if isinstance(value, str):
-        return control.sub(lambda found: found[0] if found[0] in spared else found.expand(wrapped), value)
-    if isinstance(value, Mapping):
-        if value.get("role") == "assistant":
-            spared = MARKUP
-        return {
-            _mark(key, control, wrapped): _mark(inner, control, wrapped, spared if key == "content" else frozenset())
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_mark(inner, control, wrapped) for inner in value]
-    return value
+@dataclass(frozen=True, slots=True)
+class _Marking:
+    control: re.Pattern[str]
+    wrapped: str  # a special text between two marks
+    beginnings: tuple[str, ...]
+    behind: str
+
+    def of(self, value: object, spared: frozenset[str] = frozenset()) -> object:
+        if isinstance(value, str):
+            marked = self.control.sub(
+                lambda found: found[0] if found[0] in spared else found.expand(self.wrapped), value
+            )
+            return marked + self.behind if marked.endswith(self.beginnings) else marked
+        if isinstance(value, Mapping):
+            if value.get("role") == "assistant":
+                spared = MARKUP
+            return {
+                self.of(key): self.of(inner, spared if key == "content" else frozenset())
+                for key, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [self.of(inner) for inner in value]
+        return value
 
 
 def _unused(text: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import tokenizers
 
 from agent.engine.tokenizer_files import begin_id, end_ids, named_tokens, read_json, token_string
 from agent.engine.tokenizer_frame import Frame, frame_of
-from agent.engine.tokenizer_text import TextStream, alphabet_of, bytes_of
+from agent.engine.tokenizer_text import TextStream, alphabet_of, bytes_of, unknown_id
 from agent.errors import ModelError
 
 # Markup of tool calls and reasoning. Some models have these as special tokens; their text must reach the parser.
@@ -63,7 +63,11 @@ class Tokenizer:
         self._hidden = frozenset(id for id, t in self._added.items() if t.special and t.content not in MARKUP)
         # Runs of white space that are added tokens (Gemma, Phi) are ordinary text; all others steer the model.
         self.control_ids = frozenset(id for id, token in self._added.items() if not token.content.isspace())
+        # The token for what is in no vocabulary stands in text, too.
+        self._steering = self.control_ids - {unknown_id(files)}
         self.control_pattern = _any_of(self._added[id].content for id in self.control_ids)
+        texts = {self._added[id].content for id in self.control_ids}
+        self.control_beginnings = tuple({text[:length] for text in texts for length in range(1, len(text))} - texts)
         self._added_ids = {token.content: id for id, token in self._added.items()}
         self._added_pattern = _any_of(self._added_ids)
         self._spaces_pattern = re.compile(f"({_any_of(text for text in self._added_ids if text.isspace()).pattern})")
@@ -93,8 +97,15 @@ class Tokenizer:
         return list(self._backend.encode(_encodable(text)).ids)
 
     def encode_rendered(self, text: str) -> list[int]:
-        """The ids of what a chat template wrote: special tokens count, and none is added that it did not write."""
-        return list(self._backend.encode(_encodable(text), add_special_tokens=False).ids)
+        """The ids of what a chat template wrote: special tokens count, and none is added that it did not write.
+
+        A special token is one where its very text stands, not where a normaliser would make it of something else.
+        """
+        text = _encodable(text)
+        ids = list(self._backend.encode(text, add_special_tokens=False).ids)
+        if sum(map(self._steering.__contains__, ids)) <= sum(1 for _ in self.control_pattern.finditer(text)):
+            return ids
+        return self._encode_spans(text, re.compile(f"((?!))|({self._added_pattern.pattern})"))
 
     def encode_marked(self, text: str, start: str, end: str) -> list[int]:
         """As ``encode_rendered``, but what stands between the characters ``start`` and ``end`` is plain text.
@@ -102,9 +113,12 @@ class Tokenizer:
         The marks themselves vanish, lone ones, too.
         """
         marks = re.compile(f"{start}([^{start}{end}]*){end}|[{start}{end}]|({self._added_pattern.pattern})", re.DOTALL)
+        return self._encode_spans(_encodable(text), marks)
+
+    def _encode_spans(self, text: str, marks: re.Pattern[str]) -> list[int]:
+        """Plain text but for the added tokens in the second group of ``marks``; of other matches the first stays."""
         ids: list[int] = []
         span, at, first = "", 0, True
-        text = _encodable(text)
         for match in marks.finditer(text):
             span += text[at : match.start()] + (match[1] or "")
             at = match.end()
@@ -147,16 +161,21 @@ class Tokenizer:
     def _encode_plain(self, text: str, first: bool) -> list[int]:
         """Text that holds no special token, whatever it looks like. ``first``: it opens the prompt."""
         if first and not self.control_pattern.search(text):
-            return list(self._backend.encode(text, add_special_tokens=False).ids)
+            ids = list(self._backend.encode(text, add_special_tokens=False).ids)
+            if self._steering.isdisjoint(ids):
+                return ids
         ids = self._run_model(text, self._at_start if first else self._after_special)
-        if self.control_ids.isdisjoint(ids):
+        if self._steering.isdisjoint(ids):
             return ids
         # A vocabulary may give a whole word its id without any merge. Cut in two, the special text cannot be found.
         ids = []
         for part in re.split(f"({self.control_pattern.pattern})", text):
             for piece in (part[:1], part[1:]) if self.control_pattern.fullmatch(part) else (part,):
                 ids += self._run_model(piece, self._at_start if first and not ids else self._after_special)
-        return ids
+        if self._steering.isdisjoint(ids):
+            return ids
+        # Text that a normaliser makes the special text of: no single character becomes a special token.
+        return [id for character in text for id in self._run_model(character, self._within)]
 
     def _run_model(self, text: str, steps: _Steps) -> list[int]:
         """The tokenizer's parts one by one: a whole run, but for added tokens other than white space."""

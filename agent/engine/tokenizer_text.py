@@ -50,6 +50,17 @@ def alphabet_of(tokenizer: Mapping[str, object]) -> tuple[Alphabet, bool]:
     return "pieces", False
 
 
+def unknown_id(tokenizer: Mapping[str, object]) -> int | None:
+    """The id that a tokenizer.json gives to what is in none of its tokens; None when it has none."""
+    model = tokenizer.get("model")
+    if not isinstance(model, Mapping):
+        return None
+    vocab, name, id = model.get("vocab"), model.get("unk_token"), model.get("unk_id")
+    if isinstance(vocab, Mapping) and isinstance(name, str):
+        id = vocab.get(name)
+    return id if isinstance(id, int) else None
+
+
 def bytes_of(token: str, alphabet: Alphabet) -> bytes:
     """The bytes that an ordinary token of the vocabulary stands for."""
     if alphabet == "bytes":

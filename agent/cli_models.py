@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--slots", type=int, metavar="N", help="answers computed together")
             action.add_argument("--quantisation", choices=QUANTISATIONS, help="how the weights are kept")
             action.add_argument("--cache-type", choices=CACHE_TYPES, help="how the key-value cache is kept")
+            action.add_argument("--draft", metavar="MODEL", help="a smaller model that guesses tokens for this one")
             text = "how long it stays after its last answer, e.g. 10m; -1: for ever"
             action.add_argument("--keep-alive", metavar="TIME", help=text)
         elif name == "unload":
@@ -70,7 +71,7 @@ def model_path(name: str) -> str:
 
 
 def _load(client: Client, options: argparse.Namespace, console: Console) -> None:
-    names = ("context_length", "slots", "quantisation", "cache_type", "keep_alive")
+    names = ("context_length", "slots", "quantisation", "cache_type", "draft", "keep_alive")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     loaded = load(client, model_path(options.model), {"model": options.model, "options": given}, console)
     memory = loaded.get("memory")

@@ -87,6 +87,7 @@ class EngineConfig:
     waiting: int = 64  # requests that may wait; one more is told to come back
     quantisation: str = "auto"  # auto, float, int8, int4, int4-g32
     cache_type: str = "auto"  # auto, f32, f16, u8: how the key-value cache keeps its numbers
+    speculation: bool = True  # guess tokens that an answer repeats, while it pays; answers stay the same
 
 
 @dataclass(frozen=True, slots=True)

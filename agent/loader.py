@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from agent.config import Config
 from agent.engine.base import CacheType, Engine, Meter, Report, Runner
 from agent.engine.batched import BatchedEngine
+from agent.engine.batched_guesses import Guesses
 from agent.engine.chat import ChatTemplate
 from agent.engine.decoder import DecoderSpec
 from agent.engine.defaults import SamplingDefaults
+from agent.engine.draft import Draft
 from agent.engine.encoder import EncoderEngine, EncoderForm
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
@@ -22,19 +26,27 @@ from agent.engine.grammar import Grammars
 from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
-from agent.errors import ModelError
+from agent.errors import ModelError, NotFoundError, RequestError
 from agent.models.checkpoint import StoredModel
 from agent.models.disk import packed_folder
 from agent.models.memory import CONTEXTS_HELD, LONGEST_DEFAULT, Memory, Settings, estimate
 from agent.models.options import LoadOptions, choose_cache_type, choose_quantisation
 
 
-class Loader:
-    """Opens models with the settings of ``[engine]``. ``meter`` is told how the engines fare."""
+def _alone(name: str) -> StoredModel:
+    raise NotFoundError(f"there is no model {name} beside this one")
 
-    def __init__(self, config: Config, meter: Meter) -> None:
+
+class Loader:
+    """Opens models with the settings of ``[engine]``. ``meter`` is told how the engines fare.
+
+    ``find`` looks up the models that others name as their draft; raises NotFoundError.
+    """
+
+    def __init__(self, config: Config, meter: Meter, find: Callable[[str], StoredModel] = _alone) -> None:
         self._config = config
         self._meter = meter
+        self._find = find
         self._cache = packed_weights(config)
 
     def __call__(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
@@ -58,9 +70,71 @@ class Loader:
             quantisation=engine.quantisation,
             cache_type=engine.cache_type,
         )
-        return estimate(model, options, settings)
+        memory = estimate(model, options, settings)
+        if options.draft is None:
+            return memory
+        draft = estimate(self._draft_of(model, options.draft), replace(options, quantisation=None), settings)
+        return replace(
+            memory,
+            weights=memory.weights + draft.weights,
+            cache=memory.cache + draft.cache,
+            workspace=memory.workspace + draft.workspace,
+        )
 
     def _text(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
+        engine = self._config.engine
+        runner, tokenizer, folder, mark = self._opened(model, options, report)
+        draft = None
+        try:
+            template = ChatTemplate.load(folder, tokenizer)
+            if options.draft is not None and engine.speculation:
+                draft = self._draft(model, options, runner, tokenizer, report)
+        except BaseException:
+            runner.close()
+            raise
+        return BatchedEngine(
+            model.name,
+            runner,
+            tokenizer,
+            template,
+            Grammars(tokenizer),
+            self._meter,
+            mark,
+            waiting=engine.waiting,
+            prefill_tokens=engine.prefill_tokens,
+            defaults=SamplingDefaults.load(folder),
+            guesses=Guesses(draft) if engine.speculation else None,
+        )
+
+    def _draft_of(self, model: StoredModel, name: str) -> StoredModel:
+        draft = self._find(name)
+        if draft.kind == "embedding" or draft.name == model.name:
+            raise RequestError(
+                f"{draft.name} cannot guess tokens for {model.name}",
+                hint="name a smaller text model of the same vocabulary, or leave draft out",
+                param="options.draft",
+            )
+        return draft
+
+    def _draft(
+        self, model: StoredModel, options: LoadOptions, runner: Runner, tokenizer: Tokenizer, report: Report
+    ) -> Draft:
+        """The draft model that ``options`` name. Raises RequestError where its tokens are others."""
+        stored = self._draft_of(model, options.draft or "")
+        wanted = replace(options, slots=runner.slots, context_length=runner.context_length, quantisation=None)
+        smaller, words, _, _ = self._opened(stored, wanted, report)
+        common = range(min(runner.vocab_size, smaller.vocab_size))
+        if any(tokenizer.token_bytes(token) != words.token_bytes(token) for token in common):
+            smaller.close()
+            raise RequestError(
+                f"{stored.name} has another vocabulary than {model.name}",
+                hint="a draft model is of the same family: its tokens must be the same",
+                param="options.draft",
+            )
+        return Draft(smaller, vocab_size=runner.vocab_size, prefill_tokens=self._config.engine.prefill_tokens)
+
+    def _opened(self, model: StoredModel, options: LoadOptions, report: Report) -> tuple[Runner, Tokenizer, Path, str]:
+        """A text model's runner, its tokenizer, the folder that describes it, and its fingerprint."""
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
         folder = describe(model.path, packed_folder(self._cache, model))
@@ -73,7 +147,6 @@ class Loader:
         wanted_cache = options.cache_type or engine.cache_type
         slots = options.slots or engine.slots
         tokenizer = Tokenizer.load(folder, spec.vocab)
-        template = ChatTemplate.load(folder, tokenizer)
         runner = _open_runner(
             checkpoint,
             spec,
@@ -86,18 +159,7 @@ class Loader:
             cache_type=choose_cache_type(wanted_cache, quantisation) if wanted_cache != "auto" else None,
             report=report,
         )
-        return BatchedEngine(
-            model.name,
-            runner,
-            tokenizer,
-            template,
-            Grammars(tokenizer),
-            self._meter,
-            fingerprint(checkpoint.digest, quantisation),
-            waiting=engine.waiting,
-            prefill_tokens=engine.prefill_tokens,
-            defaults=SamplingDefaults.load(folder),
-        )
+        return runner, tokenizer, folder, fingerprint(checkpoint.digest, quantisation)
 
     def _embedding(self, model: StoredModel, report: Report) -> Engine:
         checkpoint = Checkpoint.open(model.path)

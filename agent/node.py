@@ -37,7 +37,7 @@ class Node:
         state_dir = make_state_dir(config)
         keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
-        loader = Loader(config, telemetry)
+        loader = Loader(config, telemetry, store.find)
         self._host = ModelHost(
             store,
             loader,

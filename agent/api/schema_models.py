@@ -17,6 +17,8 @@ QUANTISATION = optional("quantisation", schema.choice(*QUANTISATIONS), "how the 
 SLOTS = optional("slots", schema.integer(1, 1024), "answers that are computed together")
 CACHE_TYPE = optional("cache_type", schema.choice(*CACHE_TYPES), "how the key-value cache keeps its numbers")
 
+DRAFT = optional("draft", _NAME, "a smaller model of the same vocabulary, which guesses tokens for this one")
+
 
 def _read_duration(value: str, path: str) -> float:
     seconds = read_duration(value)
@@ -41,7 +43,7 @@ KEEP_ALIVE = optional(
     ),
     "how long the model stays after its last answer; 0: no longer; below 0: for ever",
 )
-_OPTIONS: tuple[Field[object], ...] = (CONTEXT_LENGTH, QUANTISATION, SLOTS, CACHE_TYPE, KEEP_ALIVE)
+_OPTIONS: tuple[Field[object], ...] = (CONTEXT_LENGTH, QUANTISATION, SLOTS, CACHE_TYPE, DRAFT, KEEP_ALIVE)
 
 
 def _read_options(value: object, path: str) -> LoadOptions:
@@ -59,6 +61,7 @@ def _read_options(value: object, path: str) -> LoadOptions:
         QUANTISATION.of(body, at),
         SLOTS.of(body, at),
         CACHE_TYPE.of(body, at),
+        DRAFT.of(body, at),
         KEEP_ALIVE.of(body, at),
     )
 

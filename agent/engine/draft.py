@@ -86,7 +86,7 @@ class Draft:
         number, tokens = sequence.slot, sequence.tokens
         assert number is not None
         length = len(tokens)
-        if length + count > self._runner.context_length:
+        if number >= self._runner.slots or length + count > self._runner.context_length:
             return None
         slot = self._slots.get(number)
         if slot is None:

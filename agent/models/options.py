@@ -29,6 +29,7 @@ class LoadOptions:
     quantisation: str | None = None
     slots: int | None = None
     cache_type: str | None = None
+    draft: str | None = None  # the name of a smaller model of the same vocabulary, which guesses tokens
     # How long the model stays after its last answer, s. It changes nothing in the engine: no reason to load anew.
     keep_alive_s: float | None = field(default=None, compare=False)
 

@@ -1,4 +1,4 @@
-"""Speculation over the real forward passes: what was wrong leaves no trace, and greedy tokens are those of transformers.
+"""Speculation over real forward passes: what was wrong leaves no trace, and greedy tokens are those of transformers.
 
 Tokens are compared one for one with float weights: between the logits of one token a pass and of several there are
 1e-6 of their range, and the checkpoints' two best logits are further apart than that. With packed weights the step's
@@ -98,7 +98,7 @@ def answered(runner: StagedRunner, prompts: list[list[int]], guesses: Guesses | 
 
 
 @pytest.mark.parametrize("source", ["lookup", "draft"])
-@forms_and_families
+@pytest.mark.parametrize(("form", "family"), [(form, one) for form in FORMS for one in ("llama", "mistral-window")])
 def test_answers_are_token_for_token_those_without_speculation(form: str, family: str, source: str) -> None:
     checkpoint = random_checkpoint(family)
     phrase = prompt_tokens(12, seed=26)
@@ -106,12 +106,12 @@ def test_answers_are_token_for_token_those_without_speculation(form: str, family
     plain = answered(open_form(form, checkpoint.folder), prompts, None, FakeMeter())
     assert [ord(char) - 0x4E00 for char in plain[0]] == checkpoint.greedy(prompts[0], 40)
     draft = None
-    if source == "draft":  # the model itself, in fewer bits: right often, not always
-        draft = Draft(open_form(form, checkpoint.folder, "int4-g32"), vocab_size=VOCAB, prefill_tokens=64)
+    if source == "draft":  # the model itself, rounded: right often, not always
+        draft = Draft(open_form(form, checkpoint.folder, "int8"), vocab_size=VOCAB, prefill_tokens=64)
     meter = FakeMeter()
     quick = answered(open_form(form, checkpoint.folder), prompts, Guesses(draft, FreeTokens()), meter)
     assert quick == plain
     tried = [(proposed, accepted) for one, proposed, accepted in meter.guesses if one == source]
     if source == "draft":
-        assert sum(accepted for _, accepted in tried) > 20
+        assert sum(accepted for _, accepted in tried) > 8
         assert np.mean([accepted / proposed for proposed, accepted in tried]) < 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 
 from agent.config import Config, EngineConfig
 from agent.engine.base import Embeddings, EmbedRequest, Engine, Request, Sampling
-from agent.errors import ModelError
+from agent.errors import ModelError, RequestError
 from agent.loader import Loader, fingerprint, physical_cores
 from agent.models.checkpoint import StoredModel, inspect
 from agent.models.disk import Disk
@@ -132,3 +132,62 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
         siblings.mkdir(parents=True)
         (siblings / "thread_siblings_list").write_text("0-127\n")
     assert physical_cores(tmp_path) == 1
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Callable[[str], StoredModel]:
+    """The shipped model, a copy of it, and one whose words are others."""
+    shipped = builtin_models()["thox-nano"]
+    folders = {"small": tmp_path / "small", "foreign": tmp_path / "foreign"}
+    for folder in folders.values():
+        shutil.copytree(shipped, folder)
+    words = folders["foreign"] / "tokenizer.json"
+    told = json.loads(words.read_text())
+    vocabulary = told["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    words.write_text(json.dumps(told))
+    models = {name: _stored(name, folder) for name, folder in folders.items()}
+    models["vectors"] = _stored("all-minilm-l6-v2")
+    return lambda name: models[name] if name in models else _stored(name)
+
+
+def _drafting(tmp_path: Path, meter: Telemetry, find: Callable[[str], StoredModel]) -> Loader:
+    return Loader(Config(state_dir=tmp_path, engine=EngineConfig(threads=1, slots=2)), meter, find)
+
+
+def test_a_draft_model_guesses_for_another_and_its_guesses_are_counted(
+    tmp_path: Path, family: Callable[[str], StoredModel]
+) -> None:
+    meter = Telemetry()
+    loader = _drafting(tmp_path, meter, family)
+    options = LoadOptions(context_length=128, draft="small")
+    alone = loader.needed(_stored("thox-nano"), LoadOptions(context_length=128))
+    assert loader.needed(_stored("thox-nano"), options).total > 1.9 * alone.total
+    engine = loader(_stored("thox-nano"), options, _unheard)
+    try:
+        for _ in range(20):  # whether a guess is worth its time is measured: the first steps may say no
+            deltas = list(
+                engine.generate(Request("r", ("Hello",), Sampling(max_tokens=60, temperature=0.0, ignore_eos=True)))
+            )
+            assert deltas[-1].usage is not None and deltas[-1].usage.completion == 60
+    finally:
+        engine.close()
+    told = meter.render()[0].decode()
+    assert 'thox_speculation_proposed_tokens_total{model="thox-nano"' in told
+
+
+@pytest.mark.parametrize(
+    ("draft", "error", "message"),
+    [
+        ("foreign", RequestError, "another vocabulary"),
+        ("vectors", RequestError, "cannot guess"),
+        ("thox-nano", RequestError, "cannot guess"),
+    ],
+)
+def test_a_draft_that_cannot_be_one_is_refused(
+    draft: str, error: type[Exception], message: str, tmp_path: Path, family: Callable[[str], StoredModel]
+) -> None:
+    loader = _drafting(tmp_path, Telemetry(), family)
+    with pytest.raises(error, match=message):
+        loader(_stored("thox-nano"), LoadOptions(context_length=128, draft=draft), _unheard)

@@ -162,8 +162,8 @@ def a_node_is_pulled(rules: Rules) -> None:
 def a_node_is_pulled_and_its_line_opens(rules: Rules) -> None:
     world = stack(rules, 4)
     chain = names(4)
-    for lower, upper in zip(chain[:-1], chain[1:], strict=True):
-        world.of(lower).touched = (Touch("top", upper, "bottom"),)
+    for place, lower in enumerate(chain[:-1]):
+        world.of(lower).touched = (Touch("top", chain[place + 1], "bottom"),)
     world.run(0.5)
     world.isolate(chain[3])
     module = world.modules[chain[2]]

@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "talk to a model in the terminal",
     "key": "create, list and revoke API keys",
     "models": "list, show, pull, load, unload, copy and remove models",
+    "trust": "whom this device trusts: list, forget, lock",
     "hw": "the hardware of this device: what is there, what it says, what is missing",
     "sim": "hands for the simulated stack of a running device",
     "config": "every setting, its value and where that came from",

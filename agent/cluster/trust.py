@@ -198,9 +198,9 @@ class TrustService:
         """A signature of 64 bytes over a document of the stack."""
         return self.identity.sign(DOCUMENT, data)
 
-    def verify(self, device_id: str, data: bytes, signature: bytes) -> bool:
+    def verify(self, node: str, data: bytes, signature: bytes) -> bool:
         """Whether that member signed the document. One that was forgotten signs nothing, be it of before."""
-        member = self.roster().member(device_id)
+        member = self.roster().member(node)
         return member is not None and member.signed(DOCUMENT, data, signature)
 
     def new_seal(self) -> TrustSeal:

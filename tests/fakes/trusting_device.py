@@ -48,7 +48,8 @@ class Device:
         self.id = self.trust.device_id
         self.worn = WornTag()
         self.heard: list[tuple[str, Json]] = []
-        self.links = MutualTls(self.trust, self._handle, TouchHost(self.trust, self.worn))
+        self.answer: Callable[[str, Json], Json] = self._echo
+        self.links = MutualTls(self.trust, lambda *asked: self.answer(*asked), TouchHost(self.trust, self.worn))
         self.address = self.links.listen("127.0.0.1", 0)
 
     def record(self, **changes: object) -> TagRecord:
@@ -82,7 +83,7 @@ class Device:
         finally:
             connection.close()
 
-    def _handle(self, node_id: str, body: Json) -> Json:
+    def _echo(self, node_id: str, body: Json) -> Json:
         self.heard.append((node_id, body))
         return {"to": node_id, "said": body}
 

@@ -194,6 +194,72 @@ def test_when_the_host_is_gone_every_part_says_so_and_waiting_still_takes_its_ti
     joined.close()
 
 
+def test_a_world_that_is_served_again_is_found_again_and_until_then_it_is_said_to_be_lost(tmp_path: Path) -> None:
+    path = tmp_path / "world.sock"
+    first = open_hardware("simulated", serve_at=path)
+    joined = open_hardware(world=path)
+    first.close()
+    with pytest.raises(MissingPartError, match="World lost"):
+        joined.lines.wait(0.3)
+    second, end = open_hardware("simulated", serve_at=path), time.monotonic() + DEADLINE
+    try:
+        while True:
+            try:
+                assert joined.power.total().value is not None
+                break
+            except MissingPartError as error:
+                assert "World lost" in str(error) and time.monotonic() < end
+                time.sleep(0.02)  # there is nothing to wait on: it finds the World by itself
+        with client(path) as hands:
+            hands.hand("add", name="b")
+            hands.hand("stack", lower="module-1", upper="b")
+        edge = joined.lines.wait(DEADLINE)
+        assert edge is not None and edge.closed
+    finally:
+        joined.close()
+        second.close()
+
+
+def test_who_waits_while_the_world_is_lost_and_found_learns_that_events_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "world.sock"
+    first = open_hardware("simulated", serve_at=path)
+    joined = open_hardware(world=path)
+    heard: list[object] = []
+
+    def wait() -> None:
+        try:
+            heard.append(joined.lines.wait(DEADLINE))
+        except MissingPartError as error:
+            heard.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    first.close()
+    second = open_hardware("simulated", serve_at=path)
+    waiting.join(DEADLINE / 2)
+    assert [type(each) for each in heard] == [MissingPartError]
+    joined.close()
+    second.close()
+
+
+def test_a_world_without_the_module_stays_lost_and_says_why(tmp_path: Path) -> None:
+    path, end = tmp_path / "world.sock", time.monotonic() + DEADLINE
+    first = open_hardware("simulated", serve_at=path)
+    with client(path) as hands:
+        hands.hand("add", name="b")
+    joined = open_hardware(world=path, module="b")
+    first.close()
+    second = open_hardware("simulated", serve_at=path)
+    said = ""
+    while "no module 'b'" not in said:
+        assert time.monotonic() < end
+        with pytest.raises(MissingPartError, match="World lost") as caught:
+            joined.lines.wait(0.05)
+        said = str(caught.value)
+    joined.close()
+    second.close()
+
+
 def test_many_threads_share_one_connection(path: Path) -> None:
     with client(path, "a") as port:
         hardware = sim_hardware(port, ORIN_NX_16)

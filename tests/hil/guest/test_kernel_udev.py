@@ -15,6 +15,7 @@ from plant import plant
 from hal.boards import BOARDS, wiring
 
 RULES = Path(__file__).parents[3] / "udev/90-thox.rules"
+LATE = RULES.with_name("99-thox-reader.rules")
 HERE = Path("/run/udev/rules.d/90-thox.rules")
 I2C, TTY = Path("/dev/i2c-0"), Path("/dev/tty0")
 READER = Path("/dev/thox-nfc0")
@@ -80,6 +81,24 @@ def test_the_readers_port_gets_its_name_and_a_unit_and_is_left_alone_by_modem_ma
     done, said = plugged("/sys/class/tty/tty0")
     assert "LINK 'thox-nfc0'" in done and "GROUP 4242" in done
     assert "ID_MM_DEVICE_IGNORE=1" in said and re.search(r"TAGS=.*:systemd:", said)
+
+
+def test_a_serial_adapter_that_is_the_reader_holds_no_bytes_back(rules: str) -> None:
+    """The attribute is another here: no USB adapter is in the guest."""
+    stands = Path("/sys/class/tty/tty0/power/control")
+    late = LATE.read_text()
+    assert 'TEST=="device/latency_timer", ATTR{device/latency_timer}="1"' in late
+    late = late.replace("device/latency_timer", "power/control").replace('="1"', '="on"')
+    (HERE.parent / LATE.name).write_text(late)
+    try:
+        stands.write_text("auto")
+        plugged("/sys/class/tty/tty0")  # a port that is not the reader's
+        assert stands.read_text() == "auto\n"
+        HERE.write_text(rules.replace("3100000.serial", "tty0"))
+        plugged("/sys/class/tty/tty0")
+        assert stands.read_text() == "on\n"
+    finally:
+        (HERE.parent / LATE.name).unlink()
 
 
 def test_a_rule_with_a_mistake_would_be_noticed(rules: str) -> None:

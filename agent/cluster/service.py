@@ -178,6 +178,7 @@ class ClusterService:
             "power_meter": _checked(power.total),
             "power_supply": "no answer" if power.external is None else _checked(power.supply),
             "power_cap": self.contracts.fault or ("no answer" if power.cap_w is None else "ok"),
+            "power_alert": self.contracts.alert or "ok",
             **{each.part.replace("-", "_"): each.detail or each.state for each in stack_parts(self._hardware)},
             "models": f"{', '.join(broken)} could not be loaded" if broken else "ok",
         }

@@ -58,6 +58,7 @@ class Beacon:
     term: int  # of the last epoch that the sender accepted, in this run or before
     epoch: Epoch | None  # that it is in; None: in none since it started
     reigns: bool  # it leads that epoch, and means to go on
+    present: int  # of the members of an epoch that it leads, those that it hears, and itself
     lived: int  # class of how long it has led
     vote: str  # whom it wants to follow; its own id: it wants to lead
     vote_rank: Rank  # of that one, as the sender sees it
@@ -72,8 +73,7 @@ class Beacon:
 
     @cached_property
     def rank(self) -> Rank:
-        members = len(self.epoch.members) if self.epoch else 0
-        return rank(self.node, self.reigns, members, self.lived)
+        return rank(self.node, self.reigns, self.present, self.lived)
 
     @cached_property
     def hears(self) -> frozenset[str]:
@@ -98,7 +98,7 @@ def encode(beacon: Beacon) -> bytes:
         "f": [[ref(each.id), each.incarnation, each.seq, each.held_ms] for each in beacon.refused],
         "t": beacon.term,
         "e": None if epoch is None else [epoch.term, ref(epoch.leader), [ref(each) for each in epoch.members]],
-        "r": [int(beacon.reigns), beacon.lived],
+        "r": [int(beacon.reigns), beacon.present, beacon.lived],
         "o": [ref(beacon.vote), *beacon.vote_rank[:3]],
         "w": [ref(each) for each in beacon.view],
         "c": [
@@ -138,7 +138,7 @@ class _Reader:
         body = self._body
         own, incarnation, seq = body["i"]
         address, ram, tops, external, battery, version = body["n"]
-        reigns, age = body["r"]
+        reigns, present, age = body["r"]
         vote, *places = body["o"]
         beacon = Beacon(
             node=Node(
@@ -157,6 +157,7 @@ class _Reader:
             term=_whole(body["t"]),
             epoch=self._epoch(body["e"]),
             reigns=_flag(reigns),
+            present=_whole(present, MOST_NODES),
             lived=_whole(age, len(LIVED_S)),
             vote=self._id(vote),
             vote_rank=self._rank(vote, places),

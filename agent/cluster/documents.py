@@ -46,8 +46,8 @@ class Merged:
 class Documents:
     """Not thread-safe. ``wall_ms`` is the wall clock, of which the order of writing is all that is used."""
 
-    def __init__(self, node: str, signer: Signer, wall_ms: Callable[[], int]) -> None:
-        self._node, self._signer, self._wall_ms = node, signer, wall_ms
+    def __init__(self, node: str, signer: Signer, wall_ms: Callable[[], int], most: int = MOST_DOCUMENTS) -> None:
+        self._node, self._signer, self._wall_ms, self._most = node, signer, wall_ms, most
         self._all: dict[Name, Document] = {}
         self._clock = (0, 0)  # hybrid logical clock: never behind the wall's, nor behind any that was seen
         self._digest: str | None = None
@@ -95,7 +95,7 @@ class Documents:
         """Of another node's summary, what is to be pulled: all that is not the same here, and not older."""
         own = self.summary()
         names = sorted(name for name, stamp in summary.items() if stamp > own.get(name, ""))
-        return tuple(names[:MOST_DOCUMENTS])
+        return tuple(names[: self._most])
 
     def offered(self, names: Iterable[str]) -> tuple[Document, ...]:
         """The answer to a pull. Names that are not here are left out."""
@@ -119,7 +119,7 @@ class Documents:
             return Merged((), ("no list of documents",))
         documents: list[Document] = []
         refused: list[str] = []
-        for row in rows[:MOST_DOCUMENTS]:
+        for row in rows[: self._most]:
             try:
                 documents.append(from_json(row))
             except DocumentError as error:
@@ -145,9 +145,9 @@ class Documents:
     # --- how ---------------------------------------------------------------------------------------------------------
 
     def _write(self, kind: str, key: str, value: str | None) -> Document:
-        if (kind, key) not in self._all and len(self._all) >= MOST_DOCUMENTS:
+        if (kind, key) not in self._all and len(self._all) >= self._most:
             raise NoRoomError(
-                f"the stack shares {MOST_DOCUMENTS} documents already", hint="what was deleted counts, too", param=key
+                f"the stack shares {self._most} documents already", hint="what was deleted counts, too", param=key
             )
         wall, number = self._next_clock()
         document = Document(kind, key, value, wall, number, self._node, b"")
@@ -173,7 +173,7 @@ class Documents:
             return False
         if self._is_of_the_future(document):
             raise DocumentError(f"{document.kind}/{document.key} is of a time that is far from now")
-        if known is None and len(self._all) >= MOST_DOCUMENTS:
+        if known is None and len(self._all) >= self._most:
             raise DocumentError("more documents than a stack shares")
         if not self._is_signed(document):
             raise DocumentError(f"{document.kind}/{document.key} is not signed by {document.node}, or that is unknown")

@@ -29,16 +29,16 @@ def lived(seconds: float) -> int:
     return bisect_right(LIVED_S, seconds)
 
 
-def rank(node: Node, reigns: bool, members: int, age: int) -> Rank:
-    """Of a node that leads ``members`` nodes, for ``age``, if it ``reigns``."""
+def rank(node: Node, reigns: bool, present: int, age: int) -> Rank:
+    """Of a node that leads ``present`` nodes, itself among them, for ``age``, if it ``reigns``."""
     if reigns:
-        return (0, -float(members), -float(age), node.id)
+        return (0, -float(present), -float(age), node.id)
     return (1, 0.0 if node.external_power else 1.0, -(node.battery_percent or 0.0), node.id)
 
 
-def keeps_the_lead(node: Node, members: int, others: Iterable[Node]) -> bool:
-    """Whether a leader of ``members`` goes on when the rule would choose another. ``others``: those it hears.
+def keeps_the_lead(node: Node, present: int, others: Iterable[Node]) -> bool:
+    """Whether a leader of ``present`` nodes goes on when the rule would choose another. ``others``: those it hears.
 
     Who leads itself alone has nothing to keep: two single nodes that meet choose by rule.
     """
-    return members > 1 and (node.external_power or not any(other.external_power for other in others))
+    return present > 1 and (node.external_power or not any(other.external_power for other in others))

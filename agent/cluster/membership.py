@@ -118,6 +118,11 @@ class Membership:
         return self.epoch is not None and self.epoch.leader == self.node.id
 
     @property
+    def said_touches(self) -> tuple[Touch, ...]:
+        """Whom this node touches, as it last said."""
+        return self._said.touched if self._said else ()
+
+    @property
     def settled(self) -> bool:
         """Everybody of the epoch is there, and nobody else is about to be."""
         if self.epoch is None or self.vote != self.epoch.leader:
@@ -255,17 +260,21 @@ class Membership:
 
     # --- what is said ------------------------------------------------------------------------------------------------
 
+    def _present(self) -> int:
+        """Of whom this node leads: who has gone counts no more, though the epoch that says so is still to come."""
+        if self.epoch is None or not self.leads:
+            return 0
+        return 1 + sum(each in self.mutual for each in self.epoch.members)
+
     def _reigns(self) -> bool:
-        others = (peer.beacon.node for peer in self.mutual.values())
-        return self.leads and keeps_the_lead(self.node, len(self.epoch.members) if self.epoch else 0, others)
+        return keeps_the_lead(self.node, self._present(), (peer.beacon.node for peer in self.mutual.values()))
 
     def _content(self, now: float) -> object:
         """What is news when it changes."""
         heard = frozenset((each.beacon.id, each.beacon.incarnation) for each in self._heard(now))
-        return (
-            heard, frozenset(self.mutual), self.vote, self.view, self.epoch, self._reigns(), self.node.external_power,
-            frozenset((each.face, each.other) for each in self.touched), frozenset(self._refused), self.documents,
-        )  # fmt: skip
+        own = (self.node.external_power, self.vote, self.view, self.epoch, self._reigns(), self._present())
+        touched = frozenset((each.face, each.other) for each in self.touched)
+        return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self.documents)
 
     def _speak(self, now: float) -> Beacon:
         self._seq += 1
@@ -273,7 +282,7 @@ class Membership:
         self._sent.append((self._seq, now))
         self._news = self._content(now)
         reigns, age = self._reigns(), lived(now - self._led_since) if self.leads else 0
-        own = rank(self.node, reigns, len(self.epoch.members) if self.epoch else 0, age)
+        own = rank(self.node, reigns, self._present(), age)
         self._refused = {each: at for each, at in self._refused.items() if now - at <= HEARD_S}
         refused = [self.peers[each] for each in sorted(self._refused) if each in self.peers]
         trips = {each: peer.round_trip_s for each, peer in self.mutual.items()}
@@ -285,6 +294,7 @@ class Membership:
             term=self.term,
             epoch=self.epoch,
             reigns=reigns,
+            present=self._present(),
             lived=age,
             vote=self.vote,
             vote_rank=own if self.vote == self.node.id else self.mutual[self.vote].beacon.rank,

@@ -49,6 +49,7 @@ class Cluster:
     leader_id: str = ""  # who leads by the epoch; empty: by rule, as in a stack of one
     settled: bool = True  # nobody is coming or going: the view is the epoch's
     leader_reached: bool = True  # this node and its leader hear one another
+    token: str = ""  # of the epoch: what an order from node to node carries; empty: no epoch is agreed on yet
 
     @property
     def leader(self) -> Node:

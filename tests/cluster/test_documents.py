@@ -239,16 +239,17 @@ def test_what_cannot_be_shared_is_refused_with_the_reason() -> None:
     assert a.summary() == {}
 
 
-def test_there_is_an_end_to_how_many_documents_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_DOCUMENTS", 3)
-    (a, b, _), _ = three()
+def test_there_is_an_end_to_how_many_documents_are_shared() -> None:
+    (b, _, _), _ = three()
+    a = Documents("a", Notary("a", {"a", "c"}), Wall(), most=3)
     for number in range(3):
         a.put("config", str(number), number)
     with pytest.raises(NoRoomError):
         a.put("config", "one more", 1)
     a.put("config", "1", "another value")
     pull(b, a)
-    assert len(b.merge([_document("c", "1", key="of another")]).refused) == 1
+    assert b.get("config", "1") == "another value"
+    assert len(a.merge([_document("c", "1", key="of another")]).refused) == 1
 
 
 class _NoOrder(Documents):

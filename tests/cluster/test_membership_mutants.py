@@ -104,7 +104,7 @@ class NotSticky(Membership):
 
 class NeverLaysDown(Membership):
     def _reigns(self) -> bool:
-        return self.leads and self.epoch is not None and len(self.epoch.members) > 1
+        return self._present() > 1
 
 
 class NoRestarts(Membership):
@@ -115,6 +115,11 @@ class NoRestarts(Membership):
 class NoClique(Membership):
     def _invited(self, own: Rank) -> tuple[str, ...]:
         return tuple(sorted([self.node.id, *self.mutual]))
+
+
+class CountsTheLost(Membership):
+    def _present(self) -> int:
+        return len(self.epoch.members) if self.epoch is not None and self.leads else 0
 
 
 class EverybodyLeads(Membership):
@@ -131,8 +136,7 @@ def ranked(change: Callable[[Rank], Rank]) -> type[Membership]:
     """All nodes rank alike, by another rule."""
 
     def wrong(beacon: Beacon) -> Rank:
-        members = len(beacon.epoch.members) if beacon.epoch else 0
-        return change(leader.rank(beacon.node, beacon.reigns, members, beacon.lived))
+        return change(leader.rank(beacon.node, beacon.reigns, beacon.present, beacon.lived))
 
     class Ranked(Membership):
         def _candidates(self) -> list[Rank]:
@@ -172,6 +176,7 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "a restart goes unnoticed": (scenes.a_node_restarts_in_a_blink, NoRestarts),
     "no clique": (scenes.a_middle_hears_both_ends, NoClique),
     "everybody leads": (scenes.the_lowest_id_leads, EverybodyLeads),
+    "members who have gone count": (scenes.two_stacks_are_dealt_anew, CountsTheLost),
     "a lost count is never found": (scenes.a_disk_is_set_back, NeverCountsOn),
     "terms forgotten over a restart": (partial(scenes.everybody_restarts, keeps=False), Membership),
     "no external power first": (scenes.external_power_leads, ranked(lambda r: (r[0], 0.0, r[2], r[3]))),

@@ -276,3 +276,20 @@ def an_invited_node_never_votes(rules: Rules) -> None:
     deaf._candidates = list  # type: ignore[method-assign]
     deaf._invited = lambda own: (three,)  # type: ignore[method-assign]
     world.until(lambda: (e := world.of(two).epoch) is not None and e.members == (one, two), 3.0)
+
+
+def two_stacks_are_dealt_anew(rules: Rules) -> None:
+    """Both leaders lose most of theirs and meet: how many they led before must not make one win, and then the other."""
+    nodes = [a_node(number, number in (1, 7), None) for number in range(1, 9)]
+    world = MembershipWorld(nodes, 0, rules)
+    all_names = names(8)
+
+    def pick(*numbers: int) -> list[str]:
+        return [all_names[number - 1] for number in numbers]
+
+    for parts in ([pick(1, 2, 4, 8), pick(3, 5, 6, 7)], [pick(1, 4, 7), pick(2, 3, 5, 6, 8)]):
+        before = [len(world.modules[name].accepted) for name in pick(1, 7)]
+        world.divide(*parts)
+        world.until(lambda now=parts: all(world.agrees(part) for part in now), 2.0)  # type: ignore[misc]
+    after = [len(world.modules[name].accepted) for name in pick(1, 7)]
+    demand(after == [each + 1 for each in before], "one epoch is enough")

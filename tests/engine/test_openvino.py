@@ -11,7 +11,7 @@ from packed_oracle import packed_oracle
 from stage_forms import open_form, read_spec
 
 from agent.engine.base import Batch, Chunk, Floats
-from agent.engine.openvino import PAGE_TOKENS, OpenVinoStage, check_runtime
+from agent.engine.openvino import PAGE_TOKENS, OpenVinoStage, activation_group, check_runtime
 from agent.engine.pages import PageTable
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner
@@ -88,6 +88,25 @@ def test_what_is_served_stays_within_bounds(name: str, quantisation: Quantisatio
     original = checkpoint.logits(tokens)
     error = np.sqrt(np.square(logits - original).mean() / np.square(original).mean())
     assert error <= {"int8": 0.12, "int4": 0.75, "int4-g32": 0.7}[quantisation]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantisation", "group"),
+    [
+        ("qwen2-moe", "float", 0),
+        ("qwen2-moe", "int4", 128),  # every matrix of it makes groups of 128
+        ("qwen2-moe", "int4-g32", 32),
+        ("llama", "int4", 32),  # one matrix of a layer has 192 inputs: groups of 32 among those of 128
+        ("llama", "int8", 32),
+    ],
+)
+def test_activations_share_a_scale_by_128_only_where_every_group_of_the_weights_has_128(
+    name: str, quantisation: Quantisation, group: int
+) -> None:
+    folder = random_checkpoint(name).folder
+    spec = read_spec(folder)
+    weights = Weights.open(Checkpoint.open(folder), spec, range(spec.layers), quantisation, cache=None, threads=2)
+    assert activation_group(weights) == group
 
 
 def test_tokens_beyond_the_window_are_not_seen() -> None:

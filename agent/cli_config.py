@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
-from agent.cli_print import output
+from agent.cli_print import output, print_table
 from agent.config import SECRETS, Config
 
 
@@ -23,7 +23,7 @@ def call(_options: argparse.Namespace, config: Config) -> int:
     for name, source in config.sources.items():
         style = "dim" if source == "default" else ""
         table.add_row(Text(name), Text(_shown(name, _value(config, name))), Text(source, style=style))
-    output().print(table)
+    print_table(table, output())
     return 0
 
 

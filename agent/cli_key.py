@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.auth import PERMISSIONS, Key, KeyRing
-from agent.cli_print import output
+from agent.cli_print import output, print_table
 from agent.config import Config, make_state_dir
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -82,7 +82,7 @@ def _list(keys: tuple[Key, ...]) -> None:
         ]
         row = (key.name, " ".join(sorted(key.permissions)), _day(key.created_at), expires, *limits)
         table.add_row(*map(Text, row))
-    output().print(table)
+    print_table(table, output())
 
 
 def _day(when: float) -> str:

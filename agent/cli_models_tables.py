@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli_print import print_table
+
 Shown = Mapping[str, Any]
 _SAYS_NOTHING = "-"
 
@@ -130,4 +132,4 @@ def _print(titles: Sequence[str], rows: Iterable[Sequence[object]], console: Con
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console.print(table)
+    print_table(table, console)

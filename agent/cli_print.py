@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 _UNBOUNDED = 100_000  # columns
@@ -12,6 +13,17 @@ def output() -> Console:
     """Standard output. Lines are folded at a terminal's edge; in a pipe or a file they stay whole, for grep and awk."""
     console = Console()
     return console if console.is_terminal else Console(width=_UNBOUNDED)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """A table; in a pipe without the spaces that fill its last column."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(Text(line.rstrip()), soft_wrap=True)
 
 
 def complain(message: str, hint: str = "") -> None:

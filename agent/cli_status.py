@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli_access import add_key_argument, cluster_client, inference_client
-from agent.cli_print import complain, output
+from agent.cli_print import complain, output, print_table
 from agent.client import Client, ClientError
 from agent.config import Config
 
@@ -37,7 +37,7 @@ def call(options: argparse.Namespace, config: Config) -> int:
             state, detail = ("down" if error.status is None else f"error {error.status}"), str(error)
         style = "green" if state in ("ok", "healthy") else "yellow" if state == "loading" else "red"
         table.add_row(name, client.url, Text(state, style=style), Text(detail))
-    output().print(table)
+    print_table(table, output())
     down = [error for error in failed if error.status is None]
     if down and not answered:
         complain("the device does not answer", "`thox run` starts it.")

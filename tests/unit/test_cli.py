@@ -123,7 +123,10 @@ def test_tables_are_not_folded_where_no_terminal_has_an_edge(
     (state_dir / ("deep" * 40)).mkdir(parents=True)
     monkeypatch.setenv("THOX_STATE_DIR", str(state_dir / ("deep" * 40)))
     assert main(["config"]) == 0
-    assert re.search(rf"state_dir +{re.escape(str(state_dir))}/(deep){{40}} +THOX_STATE_DIR", capfd.readouterr().out)
+    assert re.search(
+        rf"state_dir +{re.escape(str(state_dir))}/(deep){{40}} +THOX_STATE_DIR\n", out := capfd.readouterr().out
+    )
+    assert out.splitlines() == [line.rstrip() for line in out.splitlines()]
 
 
 def test_hands_reach_the_simulated_stack_of_the_running_device(device: Device) -> None:

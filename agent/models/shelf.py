@@ -119,7 +119,8 @@ class Shelf:
                 **numbers,
             )
         others = ", ".join(self._loaded)
-        hint = "choose int4, a shorter context_length or a smaller model"
+        smaller = "" if needed.quantisation.startswith("int4") else "int4, "
+        hint = f"choose {smaller}a shorter context_length or a smaller model"
         return NoRoomError(message, hint=f"unload one of {others}" if others and not auto_unload else hint, **numbers)
 
     def _retire(self, loaded: Loaded) -> Loaded | None:

@@ -11,11 +11,12 @@ import pytest
 from fake_models import FakeLoader, write_checkpoint
 
 from agent.errors import NoRoomError, UnavailableError
-from agent.models.checkpoint import StoredModel
+from agent.models.checkpoint import StoredModel, inspect
 from agent.models.host import ModelHost
 from agent.models.memory import Memory
 from agent.models.options import FOR_EVER, LoadOptions
-from agent.models.store import ModelStore
+from agent.models.shelf import Shelf
+from agent.models.store import ModelStore, builtin_models
 
 
 @pytest.fixture
@@ -147,3 +148,11 @@ def test_a_second_load_is_expected_to_take_as_long_as_the_first(store: ModelStor
     assert state.state == "loading" and state.loading is not None and state.loading.expected_s < 1.0
     loader.gate.set()
     host.close()
+
+
+def test_who_has_int4_already_is_not_told_to_choose_it() -> None:
+    model = inspect("thox-nano", builtin_models()["thox-nano"], builtin=True)
+    for quantisation, advised in (("int8", True), ("int4-g32", False)):
+        with pytest.raises(NoRoomError) as caught:
+            Shelf().victims(model, Memory(10, 0, 0, quantisation), 5, auto_unload=True)
+        assert ("choose int4" in (caught.value.hint or "")) is advised

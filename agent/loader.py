@@ -37,6 +37,9 @@ def _alone(name: str) -> StoredModel:
     raise NotFoundError(f"there is no model {name} beside this one")
 
 
+_CAPPED = ("Gemma2ForCausalLM",)  # soft-caps its attention: see _open_runner
+
+
 class Loader:
     """Opens models with the settings of ``[engine]``. ``meter`` is told how the engines fare.
 
@@ -61,7 +64,7 @@ class Loader:
         """An estimate of the memory that the model will take."""
         engine = self._config.engine
         settings = Settings(
-            form="openvino" if _on_x86() else "onnx",
+            form="openvino" if _on_x86() and model.architecture not in _CAPPED else "onnx",
             threads=engine.threads or physical_cores(),
             slots=engine.slots,
             context_length=engine.context_length,

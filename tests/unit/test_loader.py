@@ -120,6 +120,11 @@ def test_few_bits_are_chosen_for_the_models_that_bear_them() -> None:
     assert choose_quantisation("int4-g32", 4_000_000) == "int4-g32"
 
 
+def test_the_estimate_is_that_of_the_form_which_computes_the_model(loader: Loader) -> None:
+    capped = replace(_stored("thox-nano"), architecture="Gemma2ForCausalLM", parameters=2_600_000_000)
+    assert loader.needed(capped, LoadOptions()).cache_type == "f32"
+
+
 def test_the_fingerprint_changes_with_weights_and_with_quantisation() -> None:
     assert len({fingerprint("a", "int8"), fingerprint("a", "int4"), fingerprint("b", "int8")}) == 3
 

@@ -12,6 +12,7 @@ often guesses hold, what a forward pass of so many tokens costs, and from these 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -52,9 +53,9 @@ class Acceptance:
         self._tried *= _FORGOTTEN
 
     def gain(self, count: int) -> float:
-        """Tokens that ``count`` guesses in a row are expected to bring."""
+        """Tokens that ``count`` guesses in a row are expected to bring: the sum of the rate's powers from 1 on."""
         rate = self.rate
-        return sum(rate**place for place in range(1, count + 1))
+        return rate * (1.0 - rate**count) / (1.0 - rate)
 
 
 class Lookup:
@@ -103,6 +104,7 @@ class StepCost:
 
     def __init__(self) -> None:
         self._seconds: dict[int, tuple[float, int]] = {}  # tokens -> seconds, and the step of the latest measurement
+        self._known: list[int] = []  # of which numbers of tokens, in order
         self._steps = 0
 
     def measured(self, tokens: int, seconds: float) -> None:
@@ -111,8 +113,10 @@ class StepCost:
         if before is not None:
             seconds = before[0] + _NEWEST * (min(seconds, _OUTLIER * before[0]) - before[0])
         self._seconds[tokens] = (seconds, self._steps)
-        least = min(self._seconds)
-        self._seconds = {n: one for n, one in self._seconds.items() if n == least or self._steps - one[1] < _OLD}
+        if before is None or self._steps % _OLD == 0:
+            least = min(self._seconds)
+            self._seconds = {n: one for n, one in self._seconds.items() if n == least or self._steps - one[1] < _OLD}
+            self._known = sorted(self._seconds)
 
     def stale(self, tokens: int) -> bool:
         """A step of so many tokens was not measured lately."""
@@ -121,14 +125,12 @@ class StepCost:
 
     def seconds(self, tokens: int) -> float:
         """Between two that were measured a straight line; beyond the largest its own cost: what is hoped is tried."""
-        known = self._seconds.get(tokens)
-        if known is not None:
-            return known[0]
-        below = max((n for n in self._seconds if n < tokens), default=None)
-        above = min((n for n in self._seconds if n > tokens), default=None)
-        if below is None or above is None:
-            nearest = below if above is None else above
-            return self._seconds[nearest][0] if nearest is not None else 0.0
+        place = bisect.bisect_left(self._known, tokens)
+        if not self._known:
+            return 0.0
+        if place == len(self._known) or place == 0 or self._known[place] == tokens:
+            return self._seconds[self._known[min(place, len(self._known) - 1)]][0]
+        below, above = self._known[place - 1], self._known[place]
         share = (tokens - below) / (above - below)
         return self._seconds[below][0] + share * (self._seconds[above][0] - self._seconds[below][0])
 

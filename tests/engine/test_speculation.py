@@ -69,7 +69,7 @@ def test_costs_grow_stale_and_the_dear_ones_are_forgotten() -> None:
     cost = StepCost()
     cost.measured(1, 0.010)
     cost.measured(9, 1.0)
-    for _ in range(600):
+    for _ in range(1100):
         cost.measured(2, 0.010)
     assert cost.stale(1)
     assert cost.seconds(9) == pytest.approx(0.010), "worth another try"

@@ -39,6 +39,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     if request.param not in (*WAYS, WIRE):
         named = bench_of(Path(request.param))
         yield named
+        named.hands.close()
         named.hardware.close()
         return
     host = open_hardware(

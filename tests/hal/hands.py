@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ import pytest
 
 from hal.base import Face, Hardware, TagRecord
 from hal.open import open_hardware
-from hal.sim import SimLink
+from hal.sim import MODULE, SimLink
 from hal.world_client import WorldClient
 from hal.world_state import tag_to_json
 
@@ -54,6 +55,10 @@ class Hands(Protocol):
         """The module's own supply."""
         ...
 
+    def close(self) -> None:
+        """After each test: the bench is as it was before."""
+        ...
+
 
 class Person:
     """A real bench: nobody is there to do it while tests run."""
@@ -82,6 +87,9 @@ class Person:
 
     def plug(self, plugged: bool) -> None:
         self._nobody()
+
+    def close(self) -> None:
+        """Nobody is there."""
 
 
 class WorldHands:
@@ -122,6 +130,7 @@ class WorldHands:
 
     def close(self) -> None:
         self._neighbour.close()
+        self._world.hand("remove", name="neighbour")
         self._world.close()
 
 
@@ -137,7 +146,9 @@ def bench_of(file: Path) -> Bench:
     """The real bench, or another program's, that a ``stack.toml`` describes::
 
     mode = "auto"                  # and world, module, [wiring]: as under [hardware] of the configuration
-    hands = "person"               # or "module:Class" on the path of the tests, called with the Hardware
+    hands = "person"               # or "world": those of that World; or "module:Class", called with the Hardware
+
+    A module that Python finds lies beside the file, or on the path of the tests.
     """
     said = tomllib.loads(file.read_text())
     wiring: Mapping[str, str] = said.get("wiring", {})
@@ -145,6 +156,22 @@ def bench_of(file: Path) -> Bench:
     hardware = open_hardware(
         said.get("mode", "auto"), Path(said.get("root", "/")), world=world, module=said.get("module", ""), wiring=wiring
     )
-    module, _, kind = str(said.get("hands", "person")).partition(":")
-    hands: Hands = getattr(importlib.import_module(module), kind)(hardware) if kind else Person()
+    with ExitStack() as opened:
+        opened.callback(hardware.close)  # where there are no such hands
+        hands = _hands(str(said.get("hands", "person")), hardware, file.parent, world, said.get("module"))
+        opened.pop_all()
     return Bench(hardware, hands)
+
+
+def _hands(name: str, hardware: Hardware, folder: Path, world: Path | None, module: str | None) -> Hands:
+    if name == "person":
+        return Person()
+    if name == "world" and world is not None:
+        return WorldHands(world, module or MODULE)
+    file, _, kind = name.partition(":")
+    if not kind:
+        raise pytest.UsageError(f'hands = {name!r}: "person", "world" with a world named, or "module:Class"')
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    hands: Hands = getattr(importlib.import_module(file), kind)(hardware)
+    return hands

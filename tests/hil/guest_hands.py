@@ -43,3 +43,6 @@ class GuestHands:
 
     def plug(self, plugged: bool) -> None:
         self._plant.plug(plugged)
+
+    def close(self) -> None:
+        """The plant is made whole before each test."""

@@ -217,4 +217,4 @@ class WorldCore:
         self._at = to
         for module in self.state.modules.values():
             if to >= module.kept_until and "cap" not in module.faults:
-                module.step = 0
+                module.step, module.kept_until = 0, math.inf  # once: as the root helper of a board does

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class WorldHands:
     """In a simulated World: the neighbour is a module of its own, with a port of its own."""
 
     def __init__(self, path: Path, module: str) -> None:
-        self._module = module
+        self._path, self._module = path, module
         self._world = WorldClient(path)
         self._world.hand("add", name="neighbour")
         self._neighbour = WorldClient(path, "neighbour")
@@ -132,6 +133,10 @@ class WorldHands:
         self._neighbour.close()
         self._world.hand("remove", name="neighbour")
         self._world.close()
+        module, end = WorldClient(self._path, self._module), time.monotonic() + 5.0
+        while any(module.look().closed.values()) and time.monotonic() < end:
+            time.sleep(0.01)  # its lines are debounced, and an edge that is late would be the next test's
+        module.close()
 
 
 @dataclass(frozen=True)

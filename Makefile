@@ -21,8 +21,9 @@ hil: $(VENV)/.test ## the drivers over a real kernel, which is built once (minut
 	@$(BIN)/python -m pytest -v -s tests/hil
 
 # The worlds are new ones each time; one that breaks a rule is shrunk and printed.
-soak: $(VENV)/.test ## the long run: 10,000 random worlds of the power contract (SOAK_WORLDS=...)
+soak: $(VENV)/.test ## the long run: random worlds, 10,000 of the power contract, 1,000 of membership (SOAK_WORLDS=...)
 	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),10000) $(BIN)/python -m pytest tests/cluster/test_power_worlds.py
+	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),1000) $(BIN)/python -m pytest tests/cluster/test_membership_worlds.py
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check .

@@ -93,12 +93,16 @@ def test_rubbish_is_refused(data: bytes) -> None:
         decode(data)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.data())
-def test_a_beacon_with_a_part_replaced_by_anything_is_a_beacon_or_refused(data: st.DataObject) -> None:
-    body = json.loads(encode(full_beacon()))
-    simple = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3))
-    body[data.draw(st.sampled_from(sorted(body)))] = data.draw(st.recursive(simple, st.lists, max_leaves=6))
+SIMPLE = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3))
+ANYTHING = st.one_of(
+    SIMPLE, st.lists(SIMPLE, max_size=4), st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=3)
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(field=st.sampled_from("vinhfterowcdx"), value=ANYTHING)
+def test_a_beacon_with_a_part_replaced_by_anything_is_a_beacon_or_refused(field: str, value: object) -> None:
+    body = {**json.loads(encode(full_beacon())), field: value}
     listener = Membership(a_node(77), Stored())
     listener.tick(0.0)
     try:

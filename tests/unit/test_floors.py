@@ -27,7 +27,6 @@ FLOORS: dict[str, int] = {
     "agent.cluster.beacon": 2,
     "agent.cluster.changes": 2,
     "agent.cluster.documents": 2,
-    "agent.cluster.documents_service": 4,
     "agent.cluster.epoch": 2,
     "agent.cluster.leader": 2,
     "agent.cluster.membership": 2,

@@ -147,7 +147,10 @@ class MutualTls:
             while not self._closed.is_set():
                 try:
                     connection, sender = listener.accept()
-                except OSError:  # nobody came yet, or left before we looked
+                except TimeoutError:
+                    continue
+                except OSError:  # it left before we looked; or no more files can be open
+                    self._closed.wait(_POLL_S)
                     continue
                 address = str(sender[0])
                 with self._lock:

@@ -52,6 +52,7 @@ class TrustService:
         self.identity: Identity = load_identity(state_dir, device_id)
         self._store = TrustStore(state_dir, lambda: TrustState(alone(self.identity.known)))
         self.clock = StackClock(self._store.read().time_s, wall, monotonic)
+        self.touching = threading.Lock()  # held while two devices settle who enters: one touch after the other
         self._lock = threading.Lock()
         self._credentials: Credentials | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -84,43 +85,67 @@ class TrustService:
 
     # --- changes by touch --------------------------------------------------------------------------------------------
 
-    def admit(self, newcomer: KnownIdentity) -> Roster:
-        """Take in a device that was touched. Raises TrustError when the stack is locked, or it was forgotten."""
+    def proposal(self, newcomer: KnownIdentity, brings: Roster | None = None) -> Roster:
+        """What the roster is with a device that was touched, and with the stack that it ``brings``, if it is of one.
 
-        def change(roster: Roster) -> Roster:
-            if roster.standing(newcomer.fingerprint) == "member":
-                return roster
-            if roster.locked:
-                raise TrustError("The stack is locked", hint="`thox trust unlock` lets newcomers enter by touch.")
-            if roster.standing(newcomer.fingerprint) == "forgotten":
-                raise TrustError("This device was forgotten", hint="`thox trust allow` lets it enter by touch again.")
+        Raises TrustError when the stack is locked, or the device was forgotten.
+        """
+        return self._with(self.roster(), newcomer, brings)
+
+    def admit(self, newcomer: KnownIdentity, brings: Roster | None = None) -> Roster:
+        """Make that so. Raises TrustError."""
+        return self._change(
+            lambda roster: self._with(roster, newcomer, brings), f"{newcomer.device_id} entered the stack by touch"
+        )
+
+    def _with(self, roster: Roster, newcomer: KnownIdentity, brings: Roster | None) -> Roster:
+        if roster.standing(newcomer.fingerprint) == "member" and brings is None:
+            return roster
+        if roster.locked:
+            raise TrustError("The stack is locked", hint="`thox trust unlock` lets newcomers enter by touch.")
+        if roster.standing(newcomer.fingerprint) == "forgotten":
+            raise TrustError("This device was forgotten", hint="`thox trust allow` lets it enter by touch again.")
+        if brings is None:
             return roster.with_entry(newcomer, "member", self.device_id)
-
-        return self._change(change, f"{newcomer.device_id} entered the stack by touch")
+        if brings.locked or brings.standing(newcomer.fingerprint) != "member":
+            raise TrustError("The other device may not bring its stack")
+        return roster.joined(brings)
 
     def enter(self, roster: Roster, host: KnownIdentity) -> None:
-        """Become a member of the stack of a device that was touched; only a device that is alone does."""
+        """Become a member of the stack of a device that was touched, and bring our own stack if we are of one."""
 
         def change(own: Roster) -> Roster:
-            if own.locked or own.standing(host.fingerprint) == "forgotten" or len(own.members) > 1:
+            if own.locked or own.standing(host.fingerprint) == "forgotten":
                 raise TrustError("This device may not enter another stack")
             members = {each.fingerprint for each in roster.members}
             if not {host.fingerprint, self.fingerprint} <= members:
                 raise TrustError("This roster is of a stack without one of us two")
-            return roster
+            if len(own.members) == 1:
+                return roster
+            if own.stack not in roster.absorbed:
+                raise TrustError("The other stack does not take ours in")
+            return roster.joined(own)
 
         self._change(change, f"this device entered the stack of {host.device_id} by touch")
 
     def merge(self, roster: Roster, teller: KnownIdentity) -> bool:
         """Take over what a member knows. True when that was new. Raises TrustError when it is no member.
 
-        A device that finds itself forgotten begins a stack of its own: it has nothing to say in this one any more.
+        Where our stack has gone up in another by a member's touch, we follow it, with all that we know, unless it is
+        locked here. A device that finds itself forgotten begins a stack of its own: it has no say in this one any more.
         """
 
         def change(own: Roster) -> Roster:
             if own.standing(teller.fingerprint) != "member":
                 raise TrustError(f"{teller.device_id} is no member of this stack")
-            merged = own.merged(roster)
+            if own.stack in roster.absorbed and own.stack != roster.stack:
+                if own.locked:
+                    raise TrustError("The stack is locked", hint="`thox trust unlock` lets it join another.")
+                merged = roster.joined(own)
+            elif roster.stack in own.absorbed:
+                merged = own.joined(roster)  # the teller has not followed yet
+            else:
+                merged = own.merged(roster)
             return alone(self.identity.known) if merged.standing(self.fingerprint) != "member" else merged
 
         before = self.roster()

@@ -47,8 +47,8 @@ def standpoint_from_json(body: object) -> Standpoint:
 def decide(mine: Standpoint, theirs: Standpoint) -> Decision:
     """Raises TrustError, on both sides alike, when neither may enter.
 
-    A device that is alone enters the stack of one that is not; of two that are alone, the one of the higher stack id
-    enters. Stacks of several are never joined by touch: then one touch would hand over all of one of them.
+    A device that is alone enters the stack of one that is not. Else the lower stack id stays: of two stacks of several,
+    the other goes up in it, whoever touches whom, so that devices that are stacked all at once end as one.
     """
     if "forgotten" in (mine.other, theirs.other):
         raise TrustError("One of us forgot the other", hint="`thox trust allow` lets it enter by touch again.")
@@ -59,8 +59,4 @@ def decide(mine: Standpoint, theirs: Standpoint) -> Decision:
         raise TrustError("The stack is locked", hint="`thox trust unlock` lets newcomers enter by touch.")
     if same:
         return "same"
-    if mine.members > 1 and theirs.members > 1:
-        raise TrustError(
-            "We belong to two stacks of several devices", hint="`thox trust leave` on one, and touch it again."
-        )
-    return "host" if (-mine.members, mine.stack) < (-theirs.members, theirs.stack) else "enter"
+    return "host" if (mine.members == 1, mine.stack) < (theirs.members == 1, theirs.stack) else "enter"

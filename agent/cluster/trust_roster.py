@@ -1,7 +1,8 @@
 """Who is trusted in a stack: a value that merges. Pure; what comes from another device is hostile until read here.
 
 An entry of a key changes by a higher version, and of two that say different things of one version the stricter holds,
-so rosters that two halves of a divided stack kept apart merge to the same one, in whatever order.
+so rosters that two halves of a divided stack kept apart merge to the same one, in whatever order. Where two stacks
+touch, one goes up in the other: its name stands among those that the other absorbed, and its members follow.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Roster:
     entries: Mapping[str, Entry] = field(default_factory=dict)  # by fingerprint
     locked: bool = False
     lock_version: int = 0
+    absorbed: frozenset[str] = frozenset()  # stacks that went up in this one
 
     @property
     def members(self) -> tuple[KnownIdentity, ...]:
@@ -91,13 +93,22 @@ class Roster:
         if len(entries) > MOST_ENTRIES:
             raise TrustError(f"A stack knows {MOST_ENTRIES} devices at most")
         version, locked = max((self.lock_version, self.locked), (other.lock_version, other.locked))
-        return Roster(self.stack, entries, locked, version)
+        return Roster(self.stack, entries, locked, version, self.absorbed | other.absorbed)
+
+    def joined(self, other: Roster) -> Roster:
+        """What this stack is when the other one has gone up in it: its members, and whom it forgot, under our lock."""
+        both = self.merged(replace(other, stack=self.stack))
+        absorbed = both.absorbed | {other.stack}
+        if len(absorbed) > MOST_ENTRIES:
+            raise TrustError("Too many stacks went up in this one", hint="`thox trust leave` begins a new one.")
+        return replace(both, absorbed=absorbed - {self.stack}, locked=self.locked, lock_version=self.lock_version)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "stack": self.stack,
             "locked": self.locked,
             "lock_version": self.lock_version,
+            "absorbed": sorted(self.absorbed),
             "entries": [
                 {
                     "certificate": base64.b64encode(entry.identity.certificate).decode(),
@@ -118,13 +129,20 @@ def alone(identity: KnownIdentity) -> Roster:
 def roster_from_json(body: object) -> Roster:
     """Raises TrustError for anything that ``to_json`` could not have written."""
     try:
-        fields = _fields(body, "stack", "locked", "lock_version", "entries")
-        if type(fields["locked"]) is not bool or not isinstance(fields["entries"], list):
+        fields = _fields(body, "stack", "locked", "lock_version", "absorbed", "entries")
+        if type(fields["locked"]) is not bool:
             raise ValueError
-        if len(fields["entries"]) > MOST_ENTRIES:
+        if any(
+            not isinstance(fields[each], list) or len(fields[each]) > MOST_ENTRIES for each in ("entries", "absorbed")
+        ):
             raise ValueError
-        entries = _entries(fields["entries"])
-        return Roster(_uuid(fields["stack"]), entries, fields["locked"], _version(fields["lock_version"]))
+        return Roster(
+            _uuid(fields["stack"]),
+            _entries(fields["entries"]),
+            fields["locked"],
+            _version(fields["lock_version"]),
+            frozenset(_uuid(each) for each in fields["absorbed"]),
+        )
     except (ValueError, TypeError, AttributeError, binascii.Error) as error:
         raise TrustError("This is no roster of a stack") from error
 

@@ -12,7 +12,7 @@ One face of a module has a reader, the other a tag, so of two that touch only on
     ════════ TLS 1.3, each side trusting that one certificate: both prove their keys over both certificates ════════
     reader ── nonce of the tag, own nonce, own standing ──▶ tag's wearer     only the tag's key ever gets the nonce
     reader ◀────────── standing, or why not ─────────────── tag's wearer     both decide the same (trust_decision)
-    host ──── the roster, with the newcomer in it ────────▶ newcomer; and back: "entered"
+    who enters ── own roster ──▶ host ── the roster with both ──▶ who enters ── "entered" ──▶ host ── "admitted"
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import hmac
 import logging
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn, Protocol
 
 from agent.cluster.link_frames import (
     Deadline,
@@ -82,7 +83,7 @@ def meet(
         if trust.roster().standing(other.fingerprint) == "forgotten":
             raise TrustError("This device was forgotten", hint="`thox trust allow` lets it enter by touch again.")
         tls = _proven(connection, trust, other, deadline, server=False)
-    with tls:
+    with tls, _one_touch(trust, deadline):
         mine = _standpoint(trust, other)
         hello = {"boot_nonce": record.boot_nonce, "own_nonce": nonce, "standpoint": mine.to_json()}
         send_frame(tls, hello, deadline)
@@ -111,19 +112,22 @@ class TouchHost:
         with tls:
             hello = receive_frame(tls, deadline, 4096)
             theirs = standpoint_from_json(hello.get("standpoint"))
-            mine = _standpoint(self._trust, other)
             refusal = self._refusal(other, hello)
-            if not refusal:
+            if refusal:  # said before the lock is taken: who does not touch us keeps nobody from doing so
+                self._refuse(tls, other, refusal, deadline)
+            with _one_touch(self._trust, deadline):
+                mine = _standpoint(self._trust, other)
                 try:
                     decide(mine, theirs)
                 except TrustError as error:
-                    refusal = error.message
-            if refusal:
-                send_frame(tls, {"refused": refusal}, deadline)
-                raise TrustError(f"{other.device_id} may not enter: {refusal}")
-            self._worn.spend(other.fingerprint)
-            send_frame(tls, {"standpoint": mine.to_json()}, deadline)
-            _settle(tls, self._trust, other, mine, theirs, deadline, first=False)
+                    self._refuse(tls, other, error.message, deadline)
+                self._worn.spend(other.fingerprint)
+                send_frame(tls, {"standpoint": mine.to_json()}, deadline)
+                _settle(tls, self._trust, other, mine, theirs, deadline, first=False)
+
+    def _refuse(self, tls: ssl.SSLSocket, other: KnownIdentity, why: str, deadline: Deadline) -> NoReturn:
+        send_frame(tls, {"refused": why}, deadline)
+        raise TrustError(f"{other.device_id} may not enter: {why}")
 
     def _refusal(self, other: KnownIdentity, hello: Json) -> str:
         presented, theirs = str(hello.get("boot_nonce")), str(hello.get("own_nonce"))
@@ -146,11 +150,18 @@ def _settle(
     """Do what both sides decided. Done again after a cut, it comes to the same end."""
     decision = decide(mine, theirs)
     if decision == "host":
-        send_frame(tls, {"roster": trust.admit(other).to_json()}, deadline)
-        receive_frame(tls, deadline, 4096)
+        brought = _roster(tls, deadline)
+        brings = brought if theirs.members > 1 else None
+        send_frame(tls, {"roster": trust.proposal(other, brings).to_json()}, deadline)
+        if receive_frame(tls, deadline, 4096) != {"entered": True}:  # and only then it is in ours
+            raise TrustError(f"{other.device_id} did not enter")
+        trust.admit(other, brings)
+        send_frame(tls, {"admitted": True}, deadline)
     elif decision == "enter":
+        send_frame(tls, {"roster": trust.roster().to_json()}, deadline)
         trust.enter(_roster(tls, deadline), other)
         send_frame(tls, {"entered": True}, deadline)
+        receive_frame(tls, deadline, 4096)  # where it is lost, the next try finds both of one stack
     else:  # of one stack already: each tells the other what it knows
         trust.admit(other)
         if first:
@@ -159,6 +170,17 @@ def _settle(
         if not first:
             send_frame(tls, {"roster": trust.roster().to_json()}, deadline)
     _log.info("touched %s: %s", other.device_id, decision)
+
+
+@contextmanager
+def _one_touch(trust: TrustService, deadline: Deadline) -> Iterator[None]:
+    """A device settles one touch after the other: it must not enter one stack while it takes somebody into another."""
+    if not trust.touching.acquire(timeout=deadline.left()):
+        raise LinkError("Another touch takes too long")
+    try:
+        yield
+    finally:
+        trust.touching.release()
 
 
 def _roster(tls: ssl.SSLSocket, deadline: Deadline) -> Roster:

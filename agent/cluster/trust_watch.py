@@ -143,7 +143,7 @@ class TouchWatch:
 
     def _meet(self, face: Face, record: TagRecord, now: float) -> None:
         attempt = self._tries.get(face)
-        if attempt is None or attempt.record.boot_nonce != record.boot_nonce:
+        if attempt is None or attempt.record != record:  # another one, or of another stack now
             attempt = self._tries[face] = _Try(record, now)
         if now < attempt.due or not record.addresses:
             return

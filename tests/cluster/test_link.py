@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from trusting_device import Device, devices, say, together
 
-from agent.cluster import link
+from agent.cluster import link, link_tls
 from agent.cluster.link import LinkConnection
 from agent.cluster.link_frames import FRAME_BYTES, Deadline, LinkError, send_bytes
 from agent.cluster.link_tls import secured
@@ -120,9 +120,10 @@ def test_a_client_without_a_certificate_is_not_served(pair: tuple[Device, Device
 
 
 def test_nothing_older_than_tls_1_3_is_spoken(pair: tuple[Device, Device]) -> None:
-    _, b = pair
+    a, b = pair
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    link_tls._load_own(context, a.trust.link_credentials())
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(b.address, 5.0) as plain:
         plain.sendall(link.MAGIC)

@@ -115,6 +115,8 @@ HOSTILE: list[Callable[[dict[str, Any]], object]] = [
     lambda body: body.update(lock_version=-1),
     lambda body: body.update(lock_version=True),
     lambda body: body.update(entries={}),
+    lambda body: body.update(absorbed=["x"]),
+    lambda body: body.update(absorbed={}),
     lambda body: body.update(entries=body["entries"] * 2),
     lambda body: body.update(entries=body["entries"] * (MOST_ENTRIES + 1)),
     lambda body: body["entries"][0].update(standing="owner"),
@@ -221,7 +223,7 @@ def test_both_sides_decide_the_same_and_only_one_of_them_enters() -> None:
         decision = decided(mine, theirs)
         assert decided(theirs, mine) == fits[decision]
         if decision == "enter":
-            assert mine.members == 1 and not mine.locked and not theirs.locked
+            assert not mine.locked and not theirs.locked and (mine.members == 1 or mine.stack > theirs.stack)
     assert standpoint_from_json(stands[0].to_json()) == stands[0]
     for bad in (None, {}, {**stands[0].to_json(), "members": 0}, {**stands[0].to_json(), "other": []}, {"stack": 1}):
         with pytest.raises(TrustError):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trusting_device import Device, devices, together
 
 from agent.cluster.link_frames import LinkError
@@ -14,6 +15,7 @@ from agent.cluster.trust_identity import Credentials, Identity, TrustError
 from agent.cluster.trust_touch import meet
 
 Make = Callable[..., Device]
+KNOWN = Identity("5c2fb1a4-52a5-4d38-a8b5-6c6a4a4de7d5", Ed25519PrivateKey.generate()).known
 
 
 @pytest.fixture
@@ -25,8 +27,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
 class StolenIdentity(Identity):
     """Names another device's key, and can prove its own alone."""
 
-    def __init__(self, own: Identity, victim: Identity) -> None:
-        self.known, self._credentials = victim.known, own.own_credentials()
+    def __init__(self, own: Identity, victim: Identity, leaked: Credentials | None = None) -> None:
+        self.known, self._credentials = victim.known, leaked or own.own_credentials()
 
     def own_credentials(self) -> Credentials:
         return self._credentials
@@ -158,18 +160,70 @@ def test_a_locked_stack_takes_nobody_in_and_a_locked_device_enters_nothing(make:
     assert newcomer.members() == {a.id, b.id, newcomer.id}
 
 
-def test_a_member_of_another_stack_gets_nowhere_until_it_leaves_that(make: Make) -> None:
+@pytest.mark.parametrize("locked", [0, 1])
+def test_a_member_of_another_stack_gets_nowhere_where_one_of_them_is_locked(make: Make, locked: int) -> None:
     a, b, c, d = make("a"), make("b"), make("c"), make("d")
     together(a, b)
     together(c, d)
-    with pytest.raises(TrustError, match="two stacks"):
-        b.touch(c)
-    with pytest.raises(TrustError):
-        c.links.connect(b.id, b.address)
+    b.worn.spent_by = c.worn.spent_by = ""
+    (b, c)[locked].trust.lock(True)
+    for lower, upper in ((b, c), (c, b)):
+        with pytest.raises(TrustError, match="locked"):
+            lower.touch(upper)
+        with pytest.raises(TrustError):
+            lower.links.connect(upper.id, upper.address)
     assert b.members() == {a.id, b.id} and c.members() == {c.id, d.id}
-    c.trust.leave()
+
+
+@pytest.mark.parametrize("reader", ["b", "c"])
+def test_two_stacks_that_touch_are_one_and_who_was_not_there_follows(make: Make, reader: str) -> None:
+    """As when four modules get their power at once: each pair may settle before the pairs meet."""
+    a, b, c, d = make("a"), make("b"), make("c"), make("d")
+    together(a, b)
+    together(c, d)
+    b.worn.spent_by = c.worn.spent_by = ""
+    before = {each.trust.roster().stack for each in (b, c)}
+    b.touch(c) if reader == "b" else c.touch(b)
+    everybody = {a.id, b.id, c.id, d.id}
+    assert b.members() == c.members() == everybody
+    for _ in range(2):
+        for away, teller in ((a, b), (d, c)):
+            away.trust.take(teller.trust.document())
+            teller.trust.take(away.trust.document())
+    rosters = [each.trust.roster() for each in (a, b, c, d)]
+    assert rosters[0] == rosters[1] == rosters[2] == rosters[3] and rosters[0].stack == min(before)
+    assert a.members() == everybody and a.ask(d)["to"] == a.id
+
+
+def test_who_is_forgotten_by_one_of_two_stacks_is_so_in_both_and_a_locked_member_does_not_follow(make: Make) -> None:
+    a, b, c, d = make("a"), make("b"), make("c"), make("d")
+    together(a, b)
+    b.worn.spent_by = ""
+    c.touch(d)
+    for host in (a, c):  # each stack knows one that is away, and one of them forgot it
+        host.trust.admit(KNOWN)
+    c.trust.forget(KNOWN.device_id)
+    c.worn.spent_by = ""
+    b.trust.take(a.trust.document())
+    a.trust.lock(True)
     b.touch(c)
-    assert c.members() == {a.id, b.id, c.id}
+    assert b.trust.roster().standing(KNOWN.fingerprint) == "forgotten"
+    if b.trust.roster().stack != a.trust.roster().stack:
+        with pytest.raises(TrustError, match="locked"):
+            a.trust.take(b.trust.document())
+        a.trust.lock(False)
+    a.trust.take(b.trust.document())
+    assert a.trust.roster().standing(KNOWN.fingerprint) == "forgotten" and c.id in a.members()
+
+
+def test_a_key_of_a_link_is_no_identity(make: Make) -> None:
+    """Whoever gets hold of the key of a link certificate has it for a day, and cannot touch with it."""
+    a, victim, thief = make("a"), make("victim"), make("thief")
+    leaked = victim.trust.link_credentials()
+    thief.trust.identity = StolenIdentity(thief.trust.identity, victim.trust.identity, leaked)
+    with pytest.raises(LinkError):
+        thief.touch(a)
+    assert strangers(a)
 
 
 def test_a_forgotten_device_does_not_come_back_by_touch_until_it_is_allowed(make: Make) -> None:
@@ -198,7 +252,7 @@ def test_a_new_key_under_the_id_of_a_member_gets_nowhere(make: Make) -> None:
 def test_a_handshake_that_was_cut_after_the_admission_ends_well_when_it_is_repeated(make: Make) -> None:
     a, b = make("a"), make("b")
     host, newcomer = sorted((a, b), key=lambda device: device.trust.roster().stack)
-    host.trust.admit(newcomer.trust.identity.known)  # and then the power went
+    newcomer.trust.enter(host.trust.proposal(newcomer.trust.identity.known), host.trust.identity.known)  # power cut
     host.touch(newcomer)
     assert host.members() == newcomer.members() == {a.id, b.id}
 

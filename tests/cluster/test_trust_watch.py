@@ -15,6 +15,7 @@ from agent.cluster.link import MutualTls
 from agent.cluster.link_frames import Json
 from agent.cluster.trust import TrustService
 from agent.cluster.trust_identity import TrustError
+from agent.cluster.trust_spread import REQUEST, TrustSpread
 from agent.cluster.trust_touch import TouchHost, meet
 from agent.cluster.trust_watch import TouchWatch
 from hal.base import HardwareError, TagRecord
@@ -40,6 +41,8 @@ class Module:
         )
         self.links = MutualTls(self.trust, self._handle, TouchHost(self.trust, self.watch))
         self.links.listen(self.hardware.link.address(), port)
+        self.spread = TrustSpread(self.trust, self.links.connect, lambda: self.known)
+        self.known: dict[str, tuple[str, int]] = {}
         self.watch.start()
 
     def describe(self, nonce: str) -> TagRecord:
@@ -61,12 +64,13 @@ class Module:
         return {each.device_id for each in self.trust.roster().members}
 
     def close(self) -> None:
+        self.spread.close()
         self.watch.close()
         self.links.close()
         self.hardware.close()
 
     def _handle(self, node_id: str, body: Json) -> Json:
-        return {"to": node_id}
+        return self.spread.answer(node_id, body) if REQUEST in body else {"to": node_id}
 
 
 class Table:
@@ -117,6 +121,20 @@ def test_two_modules_that_are_stacked_become_one_trust_and_a_third_joins_on_top_
     connection = d.links.connect(c.trust.device_id, (c.hardware.link.address(), c.port))
     assert connection.request({}) == {"to": d.trust.device_id}
     connection.close()
+
+
+def test_four_modules_that_are_stacked_all_at_once_end_as_one_stack(table: Table) -> None:
+    modules = [table.add(name) for name in "abcd"]
+    table.until(lambda: all(table.tag(module) for module in modules))
+    for module in modules:  # membership knows who is where
+        module.known = {
+            each.trust.device_id: (each.hardware.link.address(), each.port) for each in modules if each is not module
+        }
+        module.spread.start()
+    for lower, upper in (("a", "b"), ("c", "d"), ("b", "c")):
+        table.world.stack(lower, upper)
+    table.until(lambda: len({module.trust.roster().stack for module in modules}) == 1, 30.0)
+    table.until(lambda: all(len(module.members()) == 4 for module in modules))
 
 
 def test_the_nonce_of_a_tag_is_another_one_as_soon_as_the_face_was_left(table: Table) -> None:

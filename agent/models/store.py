@@ -107,6 +107,12 @@ class ModelStore:
             if wanted not in aliases:
                 break
             wanted = aliases[wanted]
+        if name in aliases:
+            raise NotFoundError(
+                f"{name} is another name of {wanted}, which is not on this device",
+                hint=f"pull {wanted}, or give the name {name} to another model",
+                param="model",
+            )
         raise self._missing(name)
 
     def alias(self, source: str, destination: str) -> StoredModel:

@@ -66,6 +66,12 @@ def test_an_alias_finds_its_model_and_a_loop_of_aliases_ends(tmp_path: Path, sto
         looped.find("a")
 
 
+def test_an_alias_whose_model_is_gone_says_whose_it_was(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        ModelStore(tmp_path / "other", {}, {"gpt-4o": "gone"}).find("gpt-4o")
+    assert caught.value.message == "gpt-4o is another name of gone, which is not on this device"
+
+
 def test_an_alias_made_at_run_time_outlives_a_restart_and_one_of_the_configuration_comes_back(
     tmp_path: Path, store: ModelStore
 ) -> None:

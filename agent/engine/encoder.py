@@ -1,36 +1,28 @@
-"""EncoderEngine: texts in, vectors out; or a query and documents in, scores out. EncoderForm is the forward pass.
-
-A call is cut into batches of inputs of exactly one length: nothing is padded, no mask is needed, and an input's vector
-does not depend on its neighbours. That costs nothing that counts: a handful of tokens keeps a CPU's arithmetic busy.
-"""
+"""EncoderEngine: texts in, vectors out; or a query and documents in, scores out. EncoderForm is the forward pass."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from agent.engine.base import Answer, Embeddings, EmbedRequest, EngineStatus, Floats, Meter, Request, Tokens, Usage
+from agent.engine.base import Answer, Embeddings, EmbedRequest, EngineStatus, Floats, Meter, Request, Usage
+from agent.engine.encoder_batch import EncoderBatch, batches
 from agent.engine.encoder_input import EncoderInput, EncoderIntake, TextEncoder
 from agent.engine.encoder_rank import scores
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import RankHead
 from agent.errors import EngineError, RequestError
 
-BATCH_TOKENS = 4096  # bounds the memory of one forward pass, and how long another call waits for its turn
-
 
 class EncoderForm(Protocol):
     """The forward pass of an encoder on one kind of processor. Called by one thread at a time."""
 
-    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
-        """Token ids, [inputs, length], to the last layer's hidden states, [inputs, length, hidden_size].
-
-        ``types``, of the same shape, are given where the model's weights have token types.
-        """
+    def run(self, batch: EncoderBatch) -> Floats:
+        """The last layer's hidden states, [rows, length, hidden_size]. The array holds until the next call."""
         ...
 
     def close(self) -> None: ...
@@ -77,8 +69,9 @@ class EncoderEngine:
         with self._turn:
             self._running += 1
         try:
-            for members in batches([len(item.tokens) for item in inputs]):
-                found[members] = self._forward([inputs[member] for member in members])[:, :width]
+            for rows in batches([len(item.tokens) for item in inputs]):
+                members = [member for row in rows for member in row]
+                found[members] = self._forward([[inputs[member] for member in row] for row in rows])[:, :width]
         finally:
             with self._turn:
                 self._running -= 1
@@ -121,46 +114,33 @@ class EncoderEngine:
             )
         return dimensions
 
-    def _forward(self, inputs: Sequence[EncoderInput]) -> Floats:
-        """Pooled vectors, [inputs, hidden_size], or scores, [inputs, 1], of inputs of one length."""
-        tokens = np.array([item.tokens for item in inputs], np.int64)
-        types = None
-        if inputs[0].second is not None and self._spec.token_types > 1:
-            types = (np.arange(tokens.shape[1]) >= np.array([[item.second] for item in inputs])).astype(np.int64)
+    def _forward(self, rows: Sequence[Sequence[EncoderInput]]) -> Floats:
+        """Pooled vectors, [inputs, hidden_size], or scores, [inputs, 1]."""
+        batch = EncoderBatch.of(rows, typed=self._spec.ranks and self._spec.token_types > 1)
+        prompts = [item.prompt for row in rows for item in row]
         with self._turn:
             if self._closed:
                 raise EngineError(f"{self._name} was unloaded", hint="Load the model again and repeat the request.")
             start = time.monotonic()
-            pooled = self._pool(self._form.run(tokens, types), inputs)
+            pooled = self._pool(self._form.run(batch), batch, prompts)
             self._last_token_at = time.monotonic()
             if self._meter is not None:
                 seconds = self._last_token_at - start
-                self._meter.step(self._name, seconds, seconds, tokens.size, 0)
+                self._meter.step(self._name, seconds, seconds, batch.tokens.size, 0)
         return pooled if self._head is None else scores(self._spec, self._head, pooled)
 
-    def _pool(self, hidden: Floats, inputs: Sequence[EncoderInput]) -> Floats:
+    def _pool(self, hidden: Floats, batch: EncoderBatch, prompts: Sequence[int]) -> Floats:
         """One vector of each input. ``hidden`` is the form's own memory: nothing of it may be kept."""
-        match self._spec.pooling:
-            case "cls":
-                return hidden[:, 0].copy()
-            case "last":
-                return hidden[:, -1].copy()
-            case "mean":
-                if any(item.prompt for item in inputs):
-                    rows = zip(hidden, inputs, strict=True)
-                    return np.stack([row[min(item.prompt, len(row) - 1) :].mean(axis=0) for row, item in rows])
-                mean: Floats = hidden.mean(axis=1)
-                return mean
-
-
-def batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Indices of inputs that may be computed together: of one length, and at most ``most`` tokens (or one input)."""
-    by_length: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        by_length.setdefault(length, []).append(index)
-    for length, members in sorted(by_length.items()):
-        size = max(1, most // length)
-        yield from (members[start : start + size] for start in range(0, len(members), size))
+        pooled = np.empty((len(batch.spans), hidden.shape[2]), np.float32)
+        for index, ((row, begin, end), prompt) in enumerate(zip(batch.spans, prompts, strict=True)):
+            match self._spec.pooling:
+                case "cls":
+                    pooled[index] = hidden[row, begin]
+                case "last":
+                    pooled[index] = hidden[row, end - 1]
+                case "mean":
+                    pooled[index] = hidden[row, min(begin + prompt, end - 1) : end].mean(axis=0)
+        return pooled
 
 
 def _unit(vectors: Floats) -> Floats:

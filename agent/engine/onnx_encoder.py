@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agent.engine.base import Floats, Tokens
+from agent.engine.base import Floats
+from agent.engine.encoder_batch import EncoderBatch
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import Affine, EncoderLayer, EncoderWeights, Norm, rotary
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder, Session
 from agent.errors import EngineError
+
+_SHAPE = ["rows", "length"]
 
 
 class OnnxEncoder:
@@ -20,14 +23,14 @@ class OnnxEncoder:
         self._hidden = spec.hidden_size
         self._session: Session | None = _Graph(spec, weights).build().session(threads)
 
-    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
+    def run(self, batch: EncoderBatch) -> Floats:
         if self._session is None:
             raise EngineError("The encoder was closed")
-        hidden = np.empty((*tokens.shape, self._hidden), np.float32)
-        inputs = {"tokens": np.ascontiguousarray(tokens)}
-        if types is not None:
-            inputs["types"] = np.ascontiguousarray(types)
-        self._session.run(inputs, {"hidden": hidden})
+        hidden = np.empty((*batch.tokens.shape, self._hidden), np.float32)
+        inputs = {"tokens": batch.tokens, "places": batch.places, "texts": batch.texts}
+        if batch.types is not None:
+            inputs["types"] = batch.types
+        self._session.run({name: np.ascontiguousarray(array) for name, array in inputs.items()}, {"hidden": hidden})
         return hidden
 
     def close(self) -> None:
@@ -36,10 +39,11 @@ class OnnxEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight, [1, 1, length, length]."""
+    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight."""
 
-    angles: tuple[str, ...]
-    mask: str | None = None
+    angles: tuple[str, ...]  # tables
+    places: str
+    mask: str
 
 
 class _Graph:
@@ -48,22 +52,24 @@ class _Graph:
         self._graph = GraphBuilder("encoder")
 
     def build(self) -> GraphBuilder:
-        """tokens and, where the weights have types, types, i64 [inputs, length] -> hidden, f32 [..., hidden_size]."""
+        """What an EncoderBatch holds, i64 [rows, length] -> hidden, f32 [rows, length, hidden_size]."""
         graph, spec, weights = self._graph, self._spec, self._weights
-        tokens = graph.input("tokens", np.int64, ["inputs", "length"])
-        length = graph.node("Shape", tokens, start=1, end=2)
+        tokens, places, texts = (graph.input(name, np.int64, _SHAPE) for name in ("tokens", "places", "texts"))
         added = graph.constant(weights.added)
         if len(weights.added) > 1:
-            zero = graph.constant(np.array([0], np.int64))
-            added = graph.node("Slice", added, zero, length, zero)
+            added = graph.node("Gather", added, places)
         x = graph.node("Add", graph.node("Gather", graph.constant(weights.tokens), tokens), added)
         if weights.types is not None:
-            types = graph.input("types", np.int64, ["inputs", "length"])
+            types = graph.input("types", np.int64, _SHAPE)
             x = graph.node("Add", x, graph.node("Gather", graph.constant(weights.types), types))
         x = self._norm(x, weights.norm)
-        whole = _Sight(self._angles(spec.rope_theta))
-        window = spec.window
-        near = whole if window is None else _Sight(self._angles(window.rope_theta), self._mask(window.reach, length))
+        apart = graph.node("Not", graph.node("Equal", *self._crossed(texts)))
+        whole = _Sight(self._angles(spec.rope_theta), places, self._mask(apart))
+        window, near = spec.window, whole
+        if window is not None:
+            distance = graph.node("Abs", graph.node("Sub", *self._crossed(places)))
+            far = graph.node("Greater", distance, graph.constant(np.array(window.reach, np.int64)))
+            near = _Sight(self._angles(window.rope_theta), places, self._mask(graph.node("Or", apart, far)))
         for index, layer in enumerate(weights.layers):
             sight = near if window is not None and index in window.layers else whole
             if weights.final is None:
@@ -84,25 +90,24 @@ class _Graph:
         tables = () if theta is None else rotary(self._spec, theta)
         return tuple(self._graph.constant(table) for table in tables)
 
-    def _mask(self, reach: int, length: str) -> str:
+    def _crossed(self, values: str) -> list[str]:
+        """[rows, length] as [rows, length, 1] and [rows, 1, length]."""
+        axes = (self._graph.constant(np.array([axis], np.int64)) for axis in (2, 1))
+        return [self._graph.node("Unsqueeze", values, axis) for axis in axes]
+
+    def _mask(self, hidden: str) -> str:
         graph = self._graph
-        zero, one = (graph.constant(np.array(value, np.int64)) for value in (0, 1))
-        place = graph.node("Range", zero, graph.node("Squeeze", length), one)
-        rows, columns = (graph.node("Unsqueeze", place, graph.constant(np.array([axis], np.int64))) for axis in (1, 0))
-        apart = graph.node("Abs", graph.node("Sub", rows, columns))
-        far = graph.node("Greater", apart, graph.constant(np.array(reach, np.int64)))
         out, seen = (graph.constant(np.array(value, np.float32)) for value in (-np.inf, 0.0))
-        mask = graph.node("Where", far, out, seen)
-        return graph.node("Unsqueeze", mask, graph.constant(np.array([0, 1], np.int64)))
+        mask = graph.node("Where", hidden, out, seen)
+        return graph.node("Unsqueeze", mask, graph.constant(np.array([1], np.int64)))
 
     def _attention(self, x: str, layer: EncoderLayer, sight: _Sight) -> str:
         graph, heads = self._graph, self._spec.heads
         q, k, v = graph.outputs_of("Split", 3, self._affine(x, layer.qkv), axis=-1, num_outputs=3)
         if sight.angles:
-            first = graph.constant(np.array([0], np.int64))  # one position: that of the first token of every input
-            q, k = (graph.node("RotaryEmbedding", part, first, *sight.angles, domain=CONTRIB) for part in (q, k))
-        inputs = [q, k, v] if sight.mask is None else [q, k, v, "", "", sight.mask]
-        y = graph.node("MultiHeadAttention", *inputs, domain=CONTRIB, num_heads=heads)
+            turn = (sight.places, *sight.angles)
+            q, k = (graph.node("RotaryEmbedding", part, *turn, domain=CONTRIB) for part in (q, k))
+        y = graph.node("MultiHeadAttention", q, k, v, "", "", sight.mask, domain=CONTRIB, num_heads=heads)
         return self._affine(y, layer.out)
 
     def _feed_forward(self, x: str, layer: EncoderLayer) -> str:

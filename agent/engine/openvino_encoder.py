@@ -12,7 +12,8 @@ import agent.quiet  # noqa: F401  # before openvino: it sends nothing
 import openvino
 from openvino import Node, opset15
 
-from agent.engine.base import Floats, Tokens
+from agent.engine.base import Floats
+from agent.engine.encoder_batch import EncoderBatch
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import Affine, EncoderLayer, EncoderWeights, Norm, rotary
 from agent.errors import EngineError
@@ -35,10 +36,13 @@ class OpenVinoEncoder:
         self._lent = graph.lent  # the graph's constants are these very arrays
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
 
-    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
+    def run(self, batch: EncoderBatch) -> Floats:
         if self._request is None:
             raise EngineError("The encoder was closed")
-        self._request.infer({0: tokens} if types is None else {0: tokens, 1: types}, share_inputs=True)
+        inputs = {0: batch.tokens, 1: batch.places, 2: batch.texts}
+        if batch.types is not None:
+            inputs[3] = batch.types
+        self._request.infer(inputs, share_inputs=True)
         hidden: Floats = self._request.get_output_tensor(0).data
         return hidden
 
@@ -49,10 +53,10 @@ class OpenVinoEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight, [1, 1, length, length]."""
+    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight."""
 
     angles: tuple[Node, Node] | None
-    mask: Node | None
+    mask: Node
 
 
 class _Graph:
@@ -61,21 +65,23 @@ class _Graph:
         self.lent: list[Floats] = []  # must live as long as the compiled graph
 
     def model(self) -> openvino.Model:
-        """tokens and, where the weights have types, types, i64 [inputs, length] -> hidden states, f32 [..., hidden]."""
+        """What an EncoderBatch holds, i64 [rows, length] -> hidden states, f32 [rows, length, hidden_size]."""
         spec, weights = self._spec, self._weights
-        tokens = opset15.parameter([-1, -1], np.int64, name="tokens")
-        inputs = [tokens]
-        length = opset15.gather(opset15.shape_of(tokens), opset15.constant([1], np.int64), _scalar(0))
+        names = ["tokens", "places", "texts", *(["types"] if weights.types is not None else [])]
+        inputs = [opset15.parameter([-1, -1], np.int64, name=name) for name in names]
+        tokens, places, texts = inputs[:3]
         x = opset15.gather(self._constant(weights.tokens), tokens, _scalar(0))
-        x = opset15.add(x, self._first(weights.added, length))
+        x = opset15.add(x, self._rows(weights.added, places))
         if weights.types is not None:
-            types = opset15.parameter([-1, -1], np.int64, name="types")
-            inputs.append(types)
-            x = opset15.add(x, opset15.gather(self._constant(weights.types), types, _scalar(0)))
+            x = opset15.add(x, opset15.gather(self._constant(weights.types), inputs[3], _scalar(0)))
         x = self._norm(x, weights.norm)
-        whole = self._sight(spec.rope_theta, None, length)
-        window = spec.window
-        near = whole if window is None else self._sight(window.rope_theta, window.reach, length)
+        apart = opset15.not_equal(opset15.unsqueeze(texts, _scalar(2)), opset15.unsqueeze(texts, _scalar(1)))
+        whole = _Sight(self._angles(spec.rope_theta, places), _mask(apart))
+        window, near = spec.window, whole
+        if window is not None:
+            far = opset15.subtract(opset15.unsqueeze(places, _scalar(2)), opset15.unsqueeze(places, _scalar(1)))
+            far = opset15.greater(opset15.abs(far), _scalar(window.reach))
+            near = _Sight(self._angles(window.rope_theta, places), _mask(opset15.logical_or(apart, far)))
         for index, layer in enumerate(weights.layers):
             sight = near if window is not None and index in window.layers else whole
             if weights.final is None:
@@ -90,23 +96,12 @@ class _Graph:
             x = self._norm(x, weights.final)
         return openvino.Model([opset15.result(x)], inputs, "encoder")
 
-    def _sight(self, theta: float | None, reach: int | None, length: Node) -> _Sight:
-        angles = mask = None
-        if theta is not None:
-            cos, sin = rotary(self._spec, theta)
-            angles = self._first(cos, length), self._first(sin, length)
-        if reach is not None:
-            end = opset15.squeeze(length, _scalar(0))
-            place = opset15.convert(opset15.range(_scalar(0), end, _scalar(1), "i64"), np.float32)
-            rows, columns = (opset15.unsqueeze(place, _scalar(axis)) for axis in (1, 0))
-            apart = opset15.abs(opset15.subtract(rows, columns))
-            mask = opset15.select(
-                opset15.greater(apart, opset15.constant(reach, np.float32)),
-                opset15.constant(-np.inf, np.float32),
-                opset15.constant(0.0, np.float32),
-            )
-            mask = opset15.unsqueeze(mask, opset15.constant([0, 1], np.int64))
-        return _Sight(angles, mask)
+    def _angles(self, theta: float | None, places: Node) -> tuple[Node, Node] | None:
+        """Of each token, [rows, 1, length, head_size / 2]."""
+        if theta is None:
+            return None
+        cos, sin = (opset15.unsqueeze(self._rows(table, places), _scalar(1)) for table in rotary(self._spec, theta))
+        return cos, sin
 
     def _attention(self, x: Node, layer: EncoderLayer, sight: _Sight) -> Node:
         heads, size = self._spec.heads, self._spec.head_size
@@ -149,14 +144,11 @@ class _Graph:
         y = opset15.mvn(x, opset15.constant([-1], np.int64), True, self._spec.norm_eps, "inside_sqrt")
         return opset15.add(opset15.multiply(y, self._constant(norm.weight)), self._constant(norm.bias))
 
-    def _first(self, table: Floats, length: Node) -> Node:
-        """The first ``length`` rows; a table of one row is the same at each position."""
+    def _rows(self, table: Floats, places: Node) -> Node:
+        """The row of each place; a table of one row is the same at each."""
         if len(table) == 1:
             return self._constant(table)
-        step = opset15.constant([1], np.int64)
-        return opset15.slice(
-            self._constant(table), opset15.constant([0], np.int64), length, step, opset15.constant([0], np.int64)
-        )
+        return opset15.gather(self._constant(table), places, _scalar(0))
 
     def _affine(self, x: Node, part: Affine) -> Node:
         y = opset15.matmul(x, self._constant(part.weight), False, True)
@@ -169,3 +161,8 @@ class _Graph:
 
 def _scalar(value: int) -> Node:
     return opset15.constant(value, np.int64)
+
+
+def _mask(hidden: Node) -> Node:
+    out, seen = (opset15.constant(value, np.float32) for value in (-np.inf, 0.0))
+    return opset15.unsqueeze(opset15.select(hidden, out, seen), _scalar(1))

@@ -15,7 +15,7 @@ from agent.models.checkpoint_files import Unusable, read_contents, read_object
 from agent.models.checkpoint_sizes import Sizes, Widths
 
 RECORD = ".thox.json"  # written by a pull: where the model came from
-_ENCODERS = ("bert", "nomic_bert", "roberta", "xlm-roberta", "distilbert", "mpnet", "modernbert")
+_ENCODERS = ("bert", "nomic_bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert")
 
 Files = tuple[tuple[str, int, int], ...]  # path in the folder, bytes, mtime in ns
 

@@ -19,6 +19,8 @@ import numpy as np
 
 from agent.engine.base import Chunk, Floats
 from agent.engine.decoder import DecoderSpec
+from agent.engine.encoder_batch import EncoderBatch
+from agent.engine.encoder_input import EncoderInput
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
 from agent.engine.onnx import open_onnx
@@ -57,7 +59,7 @@ def results(folder: Path) -> dict[str, Floats]:
             runner.close()
     shape = EncoderSpec.from_folder(folder / "nomic")
     encoder = OnnxEncoder(shape, EncoderWeights.read(shape, Checkpoint.open(folder / "nomic")), threads=2)
-    found["nomic float"] = encoder.run(np.array([tokens, tokens[::-1]], np.int64))
+    found["nomic float"] = encoder.run(EncoderBatch.of([[EncoderInput(tuple(row))] for row in (tokens, tokens[::-1])]))
     return found
 
 

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.engine.base import EmbedRequest, Floats, Request, Tokens, Usage
-from agent.engine.encoder import EncoderEngine, batches
+from agent.engine.encoder import EncoderEngine
+from agent.engine.encoder_batch import EncoderBatch, batches
+from agent.engine.encoder_input import EncoderInput
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.tokenizer_frame import Frame
 from agent.errors import EngineError, RequestError
@@ -46,11 +50,11 @@ class OneHotForm:
         self.closed = 0
         self.inside = 0
 
-    def run(self, tokens: Tokens, types: Tokens | None = None) -> Floats:
+    def run(self, batch: EncoderBatch) -> Floats:
         self.inside += 1
         assert self.inside == 1, "two threads in the forward pass"
-        self.batches.append(tokens)
-        hidden: Floats = np.eye(8, dtype=np.float32)[tokens % 8] + np.float32(0.125)
+        self.batches.append(batch.tokens)
+        hidden: Floats = np.eye(8, dtype=np.float32)[batch.tokens % 8] + np.float32(0.125)
         self.inside -= 1
         return hidden
 
@@ -82,17 +86,36 @@ def engine(form: OneHotForm | None = None, meter: Tally | None = None) -> Encode
     return EncoderEngine("bytes", SPEC, form or OneHotForm(), BytesTokenizer(), fingerprint="fp_1", meter=meter)
 
 
-def test_inputs_of_one_length_share_a_batch_and_nothing_is_padded() -> None:
+def test_short_inputs_share_a_row_nothing_is_padded_and_each_gets_its_own_vector() -> None:
     form = OneHotForm()
-    embeddings = engine(form).embed(EmbedRequest("r", ("abc", "x", "def", "yz", "z")))
-    assert [batch.shape for batch in form.batches] == [(2, 3), (1, 4), (2, 5)]
+    texts = ("abc", "x", "def", "yz", "z")
+    embeddings = engine(form).embed(EmbedRequest("r", texts))
+    assert [batch.shape for batch in form.batches] == [(1, 5 + 5 + 4 + 3 + 3)]
     assert embeddings.tokens == 5 + 3 + 5 + 4 + 3
-    for vector, text in zip(embeddings.vectors, ("abc", "x", "def", "yz", "z"), strict=True):
+    for vector, text in zip(embeddings.vectors, texts, strict=True):
         assert np.array_equal(vector, engine().embed(EmbedRequest("r", (text,))).vectors[0])
 
 
-def test_a_batch_has_a_bound_in_tokens() -> None:
-    assert list(batches([3, 2, 3, 3, 9], most=6)) == [[1], [0, 2], [3], [4]]
+def test_places_texts_and_types_begin_anew_with_each_input_of_a_row() -> None:
+    row = [EncoderInput((5, 6, 7, 8), second=2), EncoderInput((9, 5), second=1)]
+    batch = EncoderBatch.of([row], typed=True)
+    assert batch.tokens.tolist() == [[5, 6, 7, 8, 9, 5]] and batch.places.tolist() == [[0, 1, 2, 3, 0, 1]]
+    assert batch.texts.tolist() == [[0, 0, 0, 0, 1, 1]] and batch.spans == ((0, 0, 4), (0, 4, 6))
+    assert batch.types is not None and batch.types.tolist() == [[0, 0, 1, 1, 0, 1]]
+
+
+def test_long_inputs_of_one_length_are_computed_together_and_a_batch_has_a_bound_in_tokens() -> None:
+    assert list(batches([3, 2, 3, 3, 9], most=6, row=4)) == [[[0], [2]], [[3]], [[4]], [[1]]]
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=60))
+def test_every_input_is_computed_once_and_rows_of_a_batch_are_alike(lengths: list[int]) -> None:
+    made = list(batches(lengths))
+    assert sorted(member for rows in made for row in rows for member in row) == list(range(len(lengths)))
+    for rows in made:
+        sums = [sum(lengths[member] for member in row) for row in rows]
+        assert len(set(sums)) == 1 and (sum(sums) <= 4096 or len(rows) == 1)
+        assert len(rows) == 1 or all(len(row) == 1 for row in rows)
 
 
 def test_vectors_have_length_one_also_when_cut() -> None:
@@ -140,7 +163,7 @@ def test_an_input_over_the_limit_is_refused_or_cut_before_its_closing_token() ->
     with pytest.raises(RequestError, match="18 tokens; bytes reads at most 16"):
         engine(form).embed(EmbedRequest("r", (text,)))
     cut = engine(form).embed(EmbedRequest("r", (text, tuple(range(20))), truncate=True))
-    assert form.batches[0].tolist() == [[OPEN, *text[:14].encode(), CLOSE], list(range(16))]
+    assert form.batches[0].tolist() == [[OPEN, *text[:14].encode(), CLOSE, *range(16)]]
     assert cut.tokens == 32
 
 

@@ -10,6 +10,8 @@ from encoders import FORMS, form, minilm_folder, minilm_oracle, nomic
 
 from agent.engine.base import EmbedRequest, Floats
 from agent.engine.encoder import EncoderEngine
+from agent.engine.encoder_batch import EncoderBatch
+from agent.engine.encoder_input import EncoderInput
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import EncoderWeights
 from agent.engine.tokenizer import Tokenizer
@@ -63,7 +65,8 @@ def test_hidden_states_of_a_nomic_bert_equal_those_of_transformers_from_one_toke
     folder, oracle = nomic()
     for length in (1, 2, 17, 64, 1):  # one token first: it must leave nothing behind
         tokens = np.random.default_rng(length).integers(0, 331, (3, length))
-        hidden = form(name, folder).run(tokens)
+        rows = [[EncoderInput(tuple(row))] for row in tokens.tolist()]
+        hidden = form(name, folder).run(EncoderBatch.of(rows))
         expected = np.stack([oracle.hidden([int(token) for token in row]) for row in tokens])
         assert float(np.abs(hidden - expected).max()) < 1e-4 * float(np.abs(expected).max()), f"{length} tokens"
 
@@ -76,7 +79,7 @@ def test_a_closed_form_says_so(name: str) -> None:
     closed.close()
     closed.close()
     with pytest.raises(EngineError, match="closed"):
-        closed.run(np.zeros((1, 1), np.int64))
+        closed.run(EncoderBatch.of([[EncoderInput((0,))]]))
 
 
 class Without:

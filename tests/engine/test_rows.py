@@ -121,6 +121,7 @@ def test_guesses_are_kept_or_dropped_and_never_used_by_others() -> None:
     table.append(0, [7], 1)
     table.release(0)
     assert table.begin(0, [1, 2, 3, 4, 7, 8]) == 4, "a release drops what is not settled"
+    assert table.length(0) == 4
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from agent.cluster import link, link_tls
 from agent.cluster.link import LinkConnection
 from agent.cluster.link_frames import FRAME_BYTES, Deadline, LinkError, send_bytes
 from agent.cluster.link_tls import secured
-from agent.cluster.trust_identity import LINK_LIFETIME_S, Credentials, TrustError
+from agent.cluster.trust_identity import LINK_LIFETIME_S, Credentials, Identity, TrustError
 from agent.errors import NotFoundError
 
 Make = Callable[..., Device]
@@ -142,7 +143,8 @@ def test_a_member_cannot_speak_for_another(make: Make) -> None:
     """Its key may sign certificates, and OpenSSL takes them: the name in them must be its own all the same."""
     a, b, c = make("a"), make("b"), make("c")
     together(a, b, c)
-    liar = type(a.trust.identity)(a.id, c.trust.identity._key)
+    liar = Identity(c.id, c.trust.identity._key)
+    liar.known = replace(liar.known, device_id=a.id)  # issued by c, as it should be, for the name of a
     assert refused(tls_to(b, c, liar.link_credentials(c.trust.clock.now())))
     assert b.heard == []
 

@@ -104,9 +104,12 @@ def test_a_cap_that_is_not_fed_in_time_is_at_its_floor_from_that_moment_on(desk:
     assert desk.watts() == 40.0
     desk.now += 0.1
     assert (desk.watts(), desk.hardware.cap.applied()) == (10.0, 10.0)
-    assert desk.hardware.cap.apply(40.0) == 10.0  # an order is no food
+    assert desk.hardware.cap.apply(40.0) == 40.0  # it acts once, as a board's root helper does
+    desk.now += 60.0
+    assert desk.hardware.cap.applied() == 40.0
     desk.hardware.cap.feed(3.0)
-    assert desk.hardware.cap.apply(40.0) == 40.0
+    desk.now += 3.0
+    assert desk.hardware.cap.applied() == 10.0
 
 
 def test_a_battery_carries_an_unplugged_device_until_it_is_empty(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,13 +89,12 @@ class Loader:
         engine = self._config.engine
         runner, tokenizer, folder, mark = self._opened(model, options, report)
         draft = None
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(runner.close)
             template = ChatTemplate.load(folder, tokenizer)
             if options.draft is not None and engine.speculation:
                 draft = self._draft(model, options, runner, tokenizer, report)
-        except BaseException:
-            runner.close()
-            raise
+            unfinished.pop_all()
         return BatchedEngine(
             model.name,
             runner,

@@ -59,7 +59,7 @@ def _make_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator((path.read_text(errors="replace") for path in files), trainer)
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=SPECIAL[0], eos_token=SPECIAL[1], pad_token=SPECIAL[2]
     )
     fast.chat_template = "{% for m in messages %}{{ m['content'] }}<|eot_id|>{% endfor %}"

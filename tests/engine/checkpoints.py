@@ -187,7 +187,7 @@ def save_random(name: str, folder: Path, *, dtype: str = "bfloat16", shards: str
     values = {key: value for key, value in values.items() if value is not None or key == "sliding_window"}
     torch.manual_seed(len(name) * 1000 + values["hidden_size"])
     config = getattr(transformers, config_class)(**values)
-    model: Any = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model: Any = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for key, weight in model.named_parameters():
             # Larger than the usual 0.02, so that logits spread and attention is not flat; norms and biases not trivial.

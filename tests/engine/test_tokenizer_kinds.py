@@ -86,7 +86,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def oracle(folder: Path) -> PreTrainedTokenizerFast:
-    found: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)  # type: ignore[assignment]
+    found: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder)
     return found
 
 

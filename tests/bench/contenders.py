@@ -54,6 +54,7 @@ class Thox:
             f'[models]\ndefault = "{self.model}"\npreload = ["{self.model}"]\n'
             f"[engine]\nthreads = {THREADS}\nslots = {SLOTS}\ncontext_length = {CONTEXT}\n"
             f'quantisation = "{self.quantisation}"\n'
+            "speculation = false\n"  # the greedy text of random weights repeats itself, which would flatter us
             "[limits]\ninference_per_minute = 0\n"
         )
         environment = {

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli_picture import describe, stack_picture
-from agent.cli_print import complain
+from agent.cli_print import complain, output, print_table
 from agent.cli_sim import world_socket
 from agent.cluster.parts import part_states
 from agent.config import Config
@@ -35,7 +35,7 @@ def call(options: argparse.Namespace, config: Config) -> int:
     except HardwareError as error:
         complain(str(error), error.hint)
         return 1
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     try:
         while True:
             if options.watch:
@@ -79,7 +79,7 @@ def _print(console: Console, hardware: Hardware, states: tuple[PartState, ...]) 
     for state in states:
         driver, now = shown.get(state.part, ("", ""))
         table.add_row(state.part, driver, Text(state.state, style=_STYLES[state.state]), Text(state.detail or now))
-    console.print(table)
+    print_table(table, console)
     absent = [name for name, there in (("nfc-reader", hardware.readers), ("nfc-tag", hardware.tag)) if not there]
     if absent:
         console.print(Text(f"\nnot on this machine: {', '.join(absent)}"))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent.cli_print import output, print_table
 from agent.cluster.trust import TrustService
 from agent.config import Config, make_state_dir
 from agent.identity import device_id
@@ -34,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace, config: Config) -> int:
     state_dir = make_state_dir(config)
-    trust, console = TrustService(state_dir, device_id(state_dir)), Console()
+    trust, console = TrustService(state_dir, device_id(state_dir)), output()
     action = options.action or "list"
     if action == "list":
         _list(trust, console)
@@ -64,4 +65,4 @@ def _list(trust: TrustService, console: Console) -> None:
         own = " (this device)" if fingerprint == trust.fingerprint else ""
         known = entry.identity.device_id
         table.add_row(*map(Text, (known + own, fingerprint[:16], entry.standing, entry.by[:8])))
-    console.print(table)
+    print_table(table, console)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from agent import private_file
 from agent.errors import AuthenticationError, NotFoundError, RequestError, ThoxError
 
 PERMISSIONS: Final = ("inference", "models", "cluster", "power", "admin")
@@ -202,13 +203,13 @@ class KeyRing:
             made = self._owner_made or any(key.name == "owner" for key in keys.values())
             entries = [_entry(digest, key) for digest, key in keys.items()]
             document = {"version": 1, "owner_made": made, "keys": entries}
-            _replace(self._file, json.dumps(document, indent=1).encode())
+            private_file.replace(self._file, json.dumps(document, indent=1).encode())
         self._fresh()
 
     def _make_secret(self) -> None:
         """A secret left over from a ring without keys is used again: nothing was hashed with it that still matters."""
         if not self._secret_file.exists():
-            _replace(self._secret_file, secrets.token_bytes(32))
+            private_file.replace(self._secret_file, secrets.token_bytes(32))
         with self._lock:
             self._secret = self._secret_file.read_bytes()
 
@@ -251,17 +252,3 @@ def _damaged(file: Path, cause: Exception) -> KeysFileError:
 
 def _open_private(file: Path) -> IO[bytes]:
     return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Write the file anew, private to its owner: a reader sees the old one or the new one, never a part."""
-    new = file.with_name(f"{file.name}.{secrets.token_hex(4)}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(file)
-    finally:
-        new.unlink(missing_ok=True)

@@ -5,25 +5,18 @@ The stack chooses its leader by it where power does not decide, so it must survi
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 
+from agent import private_file
 from agent.config import ConfigError
 
 
 def device_id(state_dir: Path) -> str:
     """The device's UUID. Raises ConfigError when the file holds something else."""
     file = state_dir / "device.id"
-    fresh = state_dir / f"device.id.{os.getpid()}"
     if not file.exists():
-        fresh.write_text(f"{uuid.uuid4()}\n")
-        try:
-            os.link(fresh, file)  # unlike a rename, it never replaces the id that another process made meanwhile
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
+        private_file.create(file, f"{uuid.uuid4()}\n".encode())
     text = file.read_text().strip()
     try:
         return str(uuid.UUID(text))

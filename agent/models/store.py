@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from agent import private_file
 from agent.errors import NotFoundError, RequestError
 from agent.models.checkpoint import StoredModel, inspect
 
@@ -227,9 +228,7 @@ class ModelStore:
         return {k: v for k, v in pairs if isinstance(v, str) and _NAME.fullmatch(k) and _NAME.fullmatch(v)}
 
     def _write_aliases(self) -> None:
-        fresh = self._alias_file.with_suffix(".new")
-        fresh.write_text(json.dumps(self._own, indent=2) + "\n")
-        fresh.replace(self._alias_file)
+        private_file.replace(self._alias_file, f"{json.dumps(self._own, indent=2)}\n".encode())
 
 
 def _check_free(name: str, param: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from agent import private_file
-from agent.cluster.beacon import BeaconError, Touch, decode, encode
+from agent.cluster.beacon import Beacon, BeaconError, Touch, decode, encode
 from agent.cluster.changes import Change, changes
 from agent.cluster.epoch import HIGHEST_TERM, Stored, Verdict
 from agent.cluster.membership import BEACON_S, Membership
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 TICK_S = 0.03
 LOOK_S = 0.1  # between looks at lines, tags and carrier
+LATELY_S = 5.0  # how long an address is worth trying
 MOST_EVENTS = 256  # that wait for a slow listener; the oldest go first
 
 _log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class MembershipService:
         self._cluster = snapshot(self._membership)
         self._listeners: list[Callable[[Cluster], None]] = []
         self._subscriptions: list[Subscription] = []
+        self._sources: dict[str, str] = {}  # by device id: where its last beacon came from
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="membership", daemon=True)
         self._told: object = None
@@ -153,6 +155,16 @@ class MembershipService:
         with self._lock:
             now = self._clock()
             return {name: now - peer.at for name, peer in self._membership.peers.items()}
+
+    def addresses(self) -> Mapping[str, str]:
+        """By device id, of whoever was heard in the last five seconds, member or not: where its last beacon came from.
+
+        What the link says, not what the beacon says: a place to try, no proof of who is there.
+        """
+        with self._lock:
+            now, peers = self._clock(), self._membership.peers
+            lately = {name for name, peer in peers.items() if now - peer.at <= LATELY_S}
+            return {device: source for device, source in self._sources.items() if node_id(device) in lately}
 
     def differing(self, digest: str) -> tuple[str, ...]:
         """Who, of those that hear this node, has other shared documents than these. Their beacons are told of ours."""
@@ -208,8 +220,8 @@ class MembershipService:
     def _step(self) -> None:
         got = self._link.receive(TICK_S)
         opened = None if got is None else self._seal.open(got[0])
-        if opened is not None:
-            self._hear(*opened)
+        if got is not None and opened is not None:
+            self._hear(*opened, got[1])
         now = self._clock()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
@@ -219,15 +231,23 @@ class MembershipService:
             self._tick(now)
         self._tell()
 
-    def _hear(self, device: str, data: bytes) -> None:
+    def _hear(self, device: str, data: bytes, source: str) -> None:
         try:
             beacon = decode(data)
             if beacon.id == node_id(device):  # nobody speaks for another, though both are trusted
                 with self._lock:
                     self._membership.hear(beacon, self._clock())
+                    self._note(device, beacon, source)
                     self._save()
         except (BeaconError, ValueError) as error:
             _log.debug("a datagram of %s was dropped: %s", device, error)
+
+    def _note(self, device: str, beacon: Beacon, source: str) -> None:
+        """Of a beacon that was taken: an old one says nothing of where its sender is."""
+        peers = self._membership.peers
+        if beacon.id in peers and peers[beacon.id].beacon is beacon:
+            self._sources = {each: at for each, at in self._sources.items() if node_id(each) in peers}
+            self._sources[device] = source
 
     def _tick(self, now: float) -> None:
         facts = None

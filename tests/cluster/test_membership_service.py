@@ -173,6 +173,48 @@ def test_strangers_forgeries_and_rubbish_on_the_link_change_nothing(stack: Stack
     assert not nodes[0].service.fault
 
 
+def test_a_node_is_reached_where_its_last_beacon_came_from_until_it_has_been_silent_for_seconds(
+    world: World, tmp_path: Path
+) -> None:
+    skipped = [0.0]
+    world.add("module-1")
+    world.add("module-2")
+    world.stack("module-1", "module-2")
+    one = RunningNode(world, 1, tmp_path / "module-1", clock=lambda: time.monotonic() + skipped[0])
+    two = RunningNode(world, 2, tmp_path / "module-2")
+    try:
+        together([one, two])
+        assert one.service.addresses() == {two.device: two.link.address()}
+        two.stop()
+        skipped[0] = 4.0
+        assert set(one.service.addresses()) == {two.device}
+        skipped[0] = 6.0
+        assert one.service.addresses() == {}
+        two.start()
+        together([one, two])
+        assert one.service.addresses() == {two.device: two.link.address()}
+    finally:
+        one.stop()
+        two.stop()
+
+
+def test_a_recording_says_nothing_of_where_its_sender_is(stack: Stack, world: World) -> None:
+    nodes = stack(2)
+    together(nodes)
+    world.add("module-9")
+    world.stack("module-2", "module-9")
+    port = LocalPort(world, "module-9")
+    link = SimLink(port)
+    try:
+        tape = overheard(link, nodes[1])
+        nodes[1].stop()
+        link.send(StampSeal(nodes[1].device).seal(tape))
+        nodes[0].next(lambda event: isinstance(event, Left))  # by then it has come
+        assert nodes[0].service.addresses().get(nodes[1].device) != link.address()
+    finally:
+        port.close()
+
+
 def test_the_last_term_survives_a_restart_and_a_broken_file(tmp_path: Path) -> None:
     store = EpochFile(tmp_path)
     assert store.load() == Stored()

@@ -49,12 +49,13 @@ class RunningNode:
         state_dir: Path,
         secret: bytes = b"of this stack",
         store: EpochStore | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name, self.device = f"module-{number}", str(uuid.UUID(int=number << 80 | 1))
         self.id = node_id(self.device)
         self.world, self.state_dir, self.secret = world, state_dir, secret
         self.state_dir.mkdir(exist_ok=True)
-        self.store = store or EpochFile(state_dir)
+        self.store, self.clock = store or EpochFile(state_dir), clock
         self.start()
 
     def start(self) -> None:
@@ -82,6 +83,7 @@ class RunningNode:
             self.store,
             SimLines(port),
             {"top": SimReader(port)},
+            self.clock,
             gigabits=10.0,
         )
         self.events = self.service.subscribe()

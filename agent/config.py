@@ -101,6 +101,14 @@ class HardwareConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """``[cluster]``: how this node meets the others of its stack."""
+
+    link_port: int = 5382  # of the links between nodes, the same on all of a stack; 0: none, and so no other node
+    mdns: bool = True  # tell the LAN that ``server.bind`` serves under which names the stack is there
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """``[log]``."""
 
@@ -118,6 +126,7 @@ class Config:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log: LogConfig = field(default_factory=LogConfig)
     sources: Mapping[str, str] = field(
         default_factory=dict, compare=False
@@ -130,6 +139,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "models": ModelsConfig,
     "engine": EngineConfig,
     "hardware": HardwareConfig,
+    "cluster": ClusterConfig,
     "log": LogConfig,
 }
 _SHORT = {
@@ -150,6 +160,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "server.max_body_bytes": (1024, 1 << 30),
     "server.send_timeout_s": (0.1, 3600),
     "server.receive_timeout_s": (0.1, 3600),
+    "cluster.link_port": (0, 65535),
     "limits.inference_per_minute": (0, 1_000_000),
     "limits.cluster_per_minute": (0, 1_000_000),
     "models.keep_alive_s": (0, 31_536_000),

@@ -56,7 +56,14 @@ class Node:
             serve_at=state_dir / SOCKET,
         )
         self._cluster = ClusterService(
-            device_id(state_dir), address, version("thox-agent"), hardware, self._host, store
+            state_dir,
+            device_id(state_dir),
+            address,
+            config.cluster.link_port,
+            version("thox-agent"),
+            hardware,
+            self._host,
+            store,
         )
         self._puller = Puller(store, config.models)
         disk = Disk(store, self._puller.blobs, packed_weights(config))

@@ -121,6 +121,9 @@ class TagReader(Protocol):
 class OwnTag(Protocol):
     """The module's own tag, which the neighbour's reader reads, with or without power."""
 
+    @property
+    def face(self) -> Face: ...
+
     def publish(self, record: TagRecord) -> None:
         """Write it so that no reader ever takes a torn one for whole. Raises HardwareError."""
         ...

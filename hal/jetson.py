@@ -72,7 +72,8 @@ def open_board(facts: BoardFacts, wires: BoardWiring, sysfs: Sysfs) -> Hardware:
             readers[wires.reader_face] = kept(open_reader(wires.reader_face, str(device)), NfcReader.close)
         tag: OwnTag | None = None
         if wires.tag_bus:
-            tag = Nt3hTag(kept(I2cChip("the NFC tag", wires.tag_bus, wires.tag_address, sysfs), I2cChip.close))
+            chip = kept(I2cChip("the NFC tag", wires.tag_bus, wires.tag_address, sysfs), I2cChip.close)
+            tag = Nt3hTag(chip, face=wires.tag_face)
             if tag.state().state == "missing":
                 raise MissingPartError(tag.state().detail, "check tag_bus and tag_address under [hardware.wiring]")
         inputs = SysfsSupply(sysfs, wires.supply_w)

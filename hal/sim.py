@@ -24,7 +24,7 @@ from hal.base import (
 from hal.boards import ORIN_NX_16
 from hal.world import DATAGRAM_BYTES, World
 from hal.world_port import LocalPort, Port
-from hal.world_state import FAULTS, LADDER_W, RAILS, READER_FACE, View, tag_from_json, tag_to_json
+from hal.world_state import FAULTS, LADDER_W, RAILS, READER_FACE, TAG_FACE, View, tag_from_json, tag_to_json
 
 MODULE = "module-1"  # the name of a module that is alone in its World
 NOISE = 0.2
@@ -113,6 +113,8 @@ class SimReader(SimPart):
 
 class SimOwnTag(SimPart):
     """Keeps what was written last, without power, too."""
+
+    face: Face = TAG_FACE
 
     def publish(self, record: TagRecord) -> None:
         self._sound("tag")

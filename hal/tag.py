@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
-from hal.base import HardwareError, MissingPartError, PartState, TagRecord
+from hal.base import Face, HardwareError, MissingPartError, PartState, TagRecord
 from hal.tag_record import MAX_NDEF_BYTES, encode
 
 ADDRESS = 0x55  # of 7 bits, as the chip is delivered
@@ -76,7 +76,10 @@ class Nt3hTag:
         chip: Chip,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        face: Face = "bottom",
     ) -> None:
+        self.face: Face = face
         self._chip = chip
         self._clock = clock
         self._sleep = sleep

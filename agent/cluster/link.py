@@ -27,6 +27,7 @@ from agent.cluster.link_frames import (
     send_bytes,
     send_frame,
 )
+from agent.cluster.link_refusal import refusal
 from agent.cluster.link_tls import secured
 from agent.cluster.trust import TrustService
 from agent.cluster.trust_identity import KnownIdentity, TrustError, read_link
@@ -52,14 +53,15 @@ class LinkConnection:
     def __init__(self, trust: TrustService, tls: ssl.SSLSocket, member: KnownIdentity, ends_at: float) -> None:
         self._trust, self._tls, self._member, self._ends_at = trust, tls, member, ends_at
         self._lock = threading.Lock()
+        self.broken = False  # nothing can be asked over it any more
 
     @property
     def node_id(self) -> str:
         return self._member.device_id
 
     def request(self, body: Json, timeout_s: float = REQUEST_S) -> Json:
-        """The answer of the other side. Raises LinkError, after which the connection is closed, or when it refuses;
-        TrustError when the member was forgotten."""
+        """The answer of the other side. Raises LinkError when the connection is ``broken``; TrustError, and it is, when
+        the member was forgotten; the ThoxError that the other side raised when it refuses."""
         data, deadline = encode_frame(body), Deadline(timeout_s)
         with self._lock:
             try:
@@ -67,15 +69,17 @@ class LinkConnection:
                 send_bytes(self._tls, data, deadline)
                 answer = receive_frame(self._tls, deadline)
             except ThoxError:
+                self.broken = True
                 self._tls.close()
                 raise
         if "error" in answer:
-            raise LinkError(f"{self.node_id} answers: {str(answer['error'])[:500]}")
+            raise refusal(self.node_id, answer["error"])
         result = answer.get("result")
         return result if isinstance(result, dict) else {}
 
     def close(self) -> None:
         """Ends a request that waits, too."""
+        self.broken = True
         _cut(self._tls)
         with self._lock:
             self._tls.close()

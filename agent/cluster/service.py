@@ -1,21 +1,21 @@
-"""What this node can say of itself and its stack: the truth for a stack of one.
+"""What this node can say of itself and its stack.
 
 Every number of the hardware comes from hal with its quality; a sensor that fails is a check that fails, never a number.
 """
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from agent.cluster.contracts import PowerContracts, available
 from agent.cluster.parts import stack_parts
-from agent.cluster.state import Cluster, Node
+from agent.cluster.stack import StackService
+from agent.cluster.state import MOST_NODES, Cluster, Node, node_id
 from agent.models.host import ModelHost
 from agent.models.lease import HostedModel
 from agent.models.memory import available_bytes
@@ -23,8 +23,6 @@ from agent.models.store import ModelStore
 from hal.base import BoardFacts, Face, Hardware, HardwareError, Reading
 
 T = TypeVar("T")
-
-MOST_NODES = 8  # that a stack can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +72,40 @@ class ClusterService:
 
     def __init__(
         self,
+        state_dir: Path,
         device_id: str,
         address: str,
+        link_port: int,
         version: str,
         hardware: Hardware,
         host: ModelHost,
         store: ModelStore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        identity = uuid.UUID(device_id)
-        self.node_id = f"node-{identity.hex[:12]}"
-        # Of its own until it joins others: not the device's id, which a client of the cluster need not know.
-        self._cluster_id = f"ms-cluster-{hashlib.sha256(identity.bytes).hexdigest()[:12]}"
+        self.node_id = node_id(device_id)
         self._address, self._version, self._hardware = address, version, hardware
         self._host, self._store, self._clock = host, store, clock
         self._began = clock()
         self.contracts = PowerContracts(self.node_id, hardware, clock)
+        self.stack = StackService(state_dir, device_id, self._facts, hardware, version, link_port)
 
     def start(self) -> None:
         self.contracts.start()
+        self.stack.start()
 
     def close(self) -> None:
+        self.stack.close()
         self.contracts.close()
 
     def cluster(self) -> Cluster:
-        """The stack as it is: this node, leading itself, touching nobody."""
-        return Cluster(self._cluster_id, epoch=1, nodes=(self._node(self._power()),))
+        """The stack as this node knows it."""
+        return self.stack.cluster()
 
     def report(self) -> NodeReport:
         """This node in detail."""
         power, zones, board = self._power(), self._zones(), self._hardware.board
         return NodeReport(
-            node=self._node(power),
+            node=self._facts(),
             board=board.name,
             cores=board.cores,
             simulated=self._hardware.simulated,
@@ -138,15 +138,16 @@ class ClusterService:
             "max_nodes": MOST_NODES,
         }
 
-    def _node(self, power: PowerState) -> Node:
-        board = self._hardware.board
+    def _facts(self) -> Node:
+        """What the others hear of this node five times a second."""
+        board, battery = self._hardware.board, _answer(self._hardware.supply.battery)
         return Node(
             id=self.node_id,
             address=self._address,
             ram_bytes=board.memory_bytes,
             tops=board.tops,
-            external_power=bool(power.external),
-            battery_percent=None if power.battery is None else power.battery.value,
+            external_power=bool(_answer(self._hardware.supply.external)),
+            battery_percent=None if battery is None else battery.value,
             version=self._version,
         )
 
@@ -180,6 +181,7 @@ class ClusterService:
             "power_cap": self.contracts.fault or ("no answer" if power.cap_w is None else "ok"),
             "power_alert": self.contracts.alert or "ok",
             **{each.part.replace("-", "_"): each.detail or each.state for each in stack_parts(self._hardware)},
+            "membership": self.stack.fault or "ok",
             "models": f"{', '.join(broken)} could not be loaded" if broken else "ok",
         }
 

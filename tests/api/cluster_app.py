@@ -24,7 +24,7 @@ from agent.ratelimit import RateLimiter
 from agent.telemetry import Telemetry
 from hal.sim import SimDevice
 
-DEVICE_ID = "0123456789ab4def8123456789abcdef"
+DEVICE_ID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 class Device:
@@ -39,7 +39,15 @@ class Device:
         self.host = ModelHost(self.store, self.loader, quick_s=10.0)
         self.sim = SimDevice(lambda: self.now, lambda: self.busy)
         self.service = ClusterService(
-            DEVICE_ID, "127.0.0.1:5381", "0.1.0", self.sim.hardware, self.host, self.store, lambda: self.now
+            state_dir,
+            DEVICE_ID,
+            "127.0.0.1:5381",
+            0,
+            "0.1.0",
+            self.sim.hardware,
+            self.host,
+            self.store,
+            lambda: self.now,
         )
         self.keys = KeyRing(state_dir)
         self.key = self.keys.create("owner", ["inference", "models", "cluster", "power", "admin"])[1]

@@ -62,6 +62,7 @@ class Thox:
             "THOX_STATE_DIR": str(self.state),
             "THOX_INFERENCE_PORT": str(inference),
             "THOX_CLUSTER_PORT": str(cluster),
+            "THOX_CLUSTER_LINK_PORT": "0",
         }
         thox = str(Path(sys.executable).parent / "thox")
         with _process([thox, "run"], environment) as process:

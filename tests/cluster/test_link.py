@@ -90,7 +90,7 @@ def test_many_requests_go_over_one_connection_and_errors_are_told(make: Make) ->
         assert connection.node_id == b.id
         for number in range(20):
             assert connection.request({"say": number}) == {"from": a.id, "say": number}
-        with pytest.raises(LinkError, match="no such document"):
+        with pytest.raises(NotFoundError, match="no such document"):
             connection.request({"say": "error"})
         assert connection.request({"say": "x" * (FRAME_BYTES - 1000)})["from"] == a.id
         logging.disable()

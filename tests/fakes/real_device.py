@@ -56,6 +56,7 @@ def start(state_dir: Path, config_toml: str) -> Device:
         "THOX_STATE_DIR": str(state_dir),
         "THOX_INFERENCE_PORT": str(inference),
         "THOX_CLUSTER_PORT": str(cluster),
+        "THOX_CLUSTER_LINK_PORT": "0",  # it stays alone
         "THOX_LIMITS_INFERENCE_PER_MINUTE": "0",
         "THOX_LIMITS_CLUSTER_PER_MINUTE": "0",
     }

@@ -66,5 +66,6 @@ def test_a_whole_life_of_the_device_tries_no_connection_of_its_own(tmp_path: Pat
         THOX_STATE_DIR=str(tmp_path),
         THOX_INFERENCE_PORT=str(inference),
         THOX_CLUSTER_PORT=str(cluster),
+        THOX_CLUSTER_LINK_PORT="0",
     )
     assert tried == []

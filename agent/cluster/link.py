@@ -99,6 +99,7 @@ class MutualTls:
         self._members: Counter[str] = Counter()
         self._threads: set[threading.Thread] = set()
         self._listener: socket.socket | None = None
+        self._source: tuple[str, int] | None = None  # where connections come from: of several networks, the links'
 
     def listen(self, host: str, port: int = PORT) -> tuple[str, int]:
         """Serve there from now on; 0 takes any free port. Raises LinkError."""
@@ -109,13 +110,14 @@ class MutualTls:
         self._listener.settimeout(_POLL_S)
         self._start(self._accept, self._listener, "links")
         name = self._listener.getsockname()
+        self._source = (str(name[0]), 0)
         return str(name[0]), int(name[1])
 
     def connect(self, node_id: str, address: tuple[str, int], timeout_s: float = HANDSHAKE_S) -> LinkConnection:
         """To that member and nobody else. Raises TrustError when it is none, LinkError when it does not answer."""
         deadline, member = Deadline(timeout_s), self._trust.member(node_id)
         try:
-            plain = socket.create_connection(address, deadline.left())
+            plain = socket.create_connection(address, deadline.left(), self._source)
         except OSError as error:
             raise LinkError(f"{node_id} does not answer at {address[0]}:{address[1]}") from error
         try:

@@ -19,7 +19,7 @@ def refusal(node: str, error: object) -> ThoxError:
     kind = _KINDS.get(code) if isinstance(code, int) else None
     if kind is not None and message:
         return kind(message, hint=hint, param=param)
-    if code == UnavailableError.status and message:
+    if code == UnavailableError.status and fields.get("type") != LinkError.type and message:
         return UnavailableError(message, retry_after=1.0, hint=hint, param=param)
     return LinkError(f"{node} answers: {message or str(error)[:_MOST_CHARACTERS]}", hint)
 

@@ -18,6 +18,7 @@ from agent.errors import ThoxError
 
 COMMANDS = {
     "run": "start this device and serve both ports",
+    "find": "the Thox devices of this network",
     "status": "what a running device is doing",
     "chat": "talk to a model in the terminal",
     "key": "create, list and revoke API keys",
@@ -25,6 +26,7 @@ COMMANDS = {
     "trust": "whom this device trusts: list, forget, lock",
     "hw": "the hardware of this device: what is there, what it says, what is missing",
     "sim": "hands for the simulated stack of a running device",
+    "lab": "a stack of several devices on this machine, to be pulled apart by thox sim",
     "config": "every setting, its value and where that came from",
 }
 

@@ -1,0 +1,113 @@
+"""A LAN of this machine's own: hosts in network namespaces on one bridge, which nothing outside can reach.
+
+A namespace belongs to a thread, and the sockets and threads that it makes stay in it. So a test may start what it
+tests on several hosts of one process. All is gone when the LAN is closed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import threading
+from itertools import count
+
+_NEW_NETWORK = 0x40000000  # CLONE_NEWNET
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def why_not() -> str:
+    """Why this machine has no LAN of its own; empty when it can."""
+    if shutil.which("ip") is None:
+        return "a LAN of namespaces needs ip, of the package iproute2"
+    try:
+        with Lan() as lan:
+            lan.host("10.0.0.1/24")
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"this machine lets nobody make a LAN of namespaces: {error}"
+    return ""
+
+
+class Lan:
+    """A bridge in a namespace of its own, and the hosts on it."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._hosts: list[Host] = []
+        self.bridge = Host()
+        self._hosts.append(self.bridge)
+        self.bridge.ip("link add br0 type bridge mcast_snooping 0")
+        self.bridge.ip("link set br0 up")
+
+    def __enter__(self) -> Lan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self._hosts:
+            host.close()
+
+    def host(self, *addresses: str) -> Host:
+        """One more, with these addresses and their prefixes on ``eth0``."""
+        host = Host()
+        self._hosts.append(host)
+        self.plug(host, "eth0", *addresses)
+        return host
+
+    def plug(self, host: Host, interface: str, *addresses: str) -> None:
+        """Give the host an interface on this LAN."""
+        port = f"port{next(self._numbers)}"
+        self.bridge.ip(f"link add {port} type veth peer name {interface} netns {host.path}")
+        self.bridge.ip(f"link set {port} master br0 up")
+        host.ip("link set lo up")
+        for address in addresses:  # before it is up, and with no search for a second owner: usable at once
+            host.ip(f"address add {address} dev {interface}{' nodad' if ':' in address else ''}")
+        host.ip(f"link set {interface} up")
+
+
+class Host:
+    """A network namespace. ``with host:`` makes what follows, in this thread, happen there."""
+
+    def __init__(self) -> None:
+        self._home: list[int] = []
+        made: list[int | OSError] = []
+
+        def make() -> None:
+            if _libc.unshare(_NEW_NETWORK):
+                made.append(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())))
+            else:
+                made.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], OSError):
+            raise made[0]
+        self._fd = made[0]
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    def __enter__(self) -> Host:
+        self._home.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        _enter(self._fd)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        home = self._home.pop()
+        _enter(home)
+        os.close(home)
+
+    def ip(self, command: str) -> None:
+        """``ip COMMAND`` there."""
+        with self:
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, _NEW_NETWORK):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

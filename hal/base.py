@@ -89,7 +89,7 @@ class TagRecord:
     floor_w: float
     peak_w: float
     addresses: tuple[str, ...]  # of the link between modules
-    boot_nonce: str  # 32 hex digits, new at every start: tells a record of an earlier boot from this one
+    boot_nonce: str  # 32 hex digits, new at every start and after every touch: a copy of a tag is of no use later
     cluster_id: str = ""  # empty: in no cluster
 
 

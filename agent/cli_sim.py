@@ -13,13 +13,17 @@ from rich.text import Text
 from agent.cli_picture import world_picture
 from agent.cli_print import complain
 from agent.config import Config
+from agent.lab import lab_socket
 from hal.base import HardwareError
 from hal.world_client import WorldClient
 from hal.world_state import BATTERY_WH, FAULTS, SUPPLY_W
 from hal.world_wire import SOCKET
 
+_OURS = ("command", "call", "hand", "json", "lab")  # of the options, those that no hand takes
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lab", action="store_true", help="the stack of thox lab, also where a node of its own runs")
     hands = parser.add_subparsers(dest="hand", required=True, metavar="HAND")
 
     def hand(name: str, text: str) -> argparse.ArgumentParser:
@@ -74,11 +78,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "call", "hand", "json")}
+    given = {name: value for name, value in vars(options).items() if name not in _OURS}
     try:
-        world = WorldClient(world_socket(config))
+        world = _world(config, options.lab)
     except HardwareError as error:
-        complain(str(error), "`thox sim` moves the simulated stack of a running node: thox run")
+        complain(str(error), "`thox sim` moves the simulated stack of a running node or lab: thox run, thox lab")
         return 1
     try:
         if options.hand != "status":
@@ -99,6 +103,19 @@ def call(options: argparse.Namespace, config: Config) -> int:
 def world_socket(config: Config) -> Path:
     """Where the World of this node is served: by the node itself, or by whoever ``hardware.world`` names."""
     return Path(config.hardware.world) if config.hardware.world else config.state_dir / SOCKET
+
+
+def _world(config: Config, lab: bool) -> WorldClient:
+    """This node's; without one, that of the lab. Raises HardwareError."""
+    own, of_lab = world_socket(config), lab_socket(config.state_dir)
+    if lab:
+        return WorldClient(of_lab)
+    try:
+        return WorldClient(own)
+    except HardwareError:
+        if config.hardware.world or not of_lab.exists():
+            raise
+    return WorldClient(of_lab)
 
 
 def _use(world: WorldClient, hand: str, given: dict[str, Any], own: str) -> None:

@@ -242,6 +242,19 @@ def client_key(environ: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if environ is None else environ).get("THOX_API_KEY") or None
 
 
+def child_environ(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment for another ``thox`` on this machine: this process's own, and ``settings`` by dotted name.
+
+    ``config`` is a file that is read where the environment names none.
+    """
+    environ = {"THOX_CONFIG": settings["config"]} if "config" in settings else {}
+    environ |= os.environ
+    if environ.get("THOX_CONFIG"):
+        environ["THOX_CONFIG"] = str(Path(environ["THOX_CONFIG"]).absolute())  # its working folder may be another
+    named = {name: text for name, text in settings.items() if name != "config"}
+    return environ | {"THOX_" + name.replace(".", "_").upper(): text for name, text in named.items()}
+
+
 def _state_dir(environ: Mapping[str, str]) -> tuple[Path, str]:
     if environ.get("THOX_STATE_DIR"):
         return Path(environ["THOX_STATE_DIR"]).expanduser(), "THOX_STATE_DIR"

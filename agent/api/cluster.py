@@ -14,8 +14,9 @@ from agent.api.render_cluster import (
     cluster_object,
     contract_object,
     contracts_object,
+    hardware,
     health_object,
-    node_object,
+    nodes_object,
     topology_object,
 )
 from agent.api.schema_json import read_json
@@ -53,20 +54,19 @@ def _stack(service: ClusterService) -> Blueprint:
     @requires("cluster")
     @describes("The nodes of the stack, and which touch each other", schema.TOPOLOGY)
     def topology() -> Response:
-        return jsonify(topology_object(service.cluster(), service.report()))
+        return jsonify(topology_object(service.cluster(), service.node_id, hardware(simulated=service.simulated)))
 
     @blueprint.get("/v1/cluster")
     @requires("cluster")
     @describes("The stack as one machine", schema.CLUSTER)
     def cluster() -> Response:
-        report, active = service.report(), service.active_model()
-        return jsonify(cluster_object(service.cluster(), report, active, service.capabilities()))
+        return jsonify(cluster_object(service.stack_report(), service.node_id))
 
     @blueprint.get("/v1/nodes")
     @requires("cluster")
     @describes("Every node in detail", schema.NODES)
     def nodes() -> Response:
-        return jsonify(node_count=1, nodes=[node_object(service.cluster(), service.report())])
+        return jsonify(nodes_object(service.stack_report(), service.node_id))
 
     @blueprint.get("/v1/health")
     @describes("How this node fares: any key may ask", schema.HEALTH)

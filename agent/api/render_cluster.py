@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from agent.cluster.contracts import Grant
-from agent.cluster.service import NodeReport, PowerState
-from agent.cluster.state import Cluster
+from agent.cluster.report import MemberReport, NodeReport, PowerState, StackReport
+from agent.cluster.state import Cluster, Link, Node
 from agent.models.lease import HostedModel
 from hal.base import Reading
 
@@ -14,70 +14,107 @@ Object = dict[str, object]
 _GIB = 1024**3
 
 
-def topology_object(cluster: Cluster, report: NodeReport) -> Object:
+def topology_object(cluster: Cluster, own_id: str, hardware: str) -> Object:
+    """Who is there and who touches whom, as membership knows it: nobody is asked."""
     return {
+        "node": own_id,
         "cluster_id": cluster.id,
         "node_count": len(cluster.nodes),
         "leader": cluster.leader.id,
+        "leader_reached": cluster.leader_reached,
         "epoch": cluster.epoch,
-        "hardware": _hardware(report),
+        "settled": cluster.settled,
+        "hardware": hardware,
         "nodes": [
             {
                 "id": node.id,
                 "role": cluster.role(node.id),
-                "ram_gb": _gigabytes(node.ram_bytes),
-                "tops": _plain(node.tops),
-                "address": node.address,
+                **_facts(node),
                 "external_power": node.external_power,
-                "battery_percent": node.battery_percent,
+                "battery_percent": _rounded(node.battery_percent),
                 "version": node.version,
             }
             for node in cluster.nodes
         ],
-        "links": [
-            {"lower": link.lower, "upper": link.upper, "round_trip_ms": link.round_trip_ms, "gigabits": link.gigabits}
-            for link in cluster.links
-        ],
+        "links": [_link(link) for link in cluster.links],
     }
 
 
-def cluster_object(cluster: Cluster, report: NodeReport, active: str | None, capabilities: Object) -> Object:
+def cluster_object(stack: StackReport, own_id: str) -> Object:
+    cluster = stack.cluster
     return {
-        "status": "healthy" if report.healthy else "degraded",
+        "node": own_id,
+        "status": stack.status,
+        "reasons": list(stack.reasons),
         "cluster_id": cluster.id,
         "node_count": len(cluster.nodes),
         "leader": cluster.leader.id,
+        "leader_reached": cluster.leader_reached,
         "epoch": cluster.epoch,
+        "settled": cluster.settled,
         "total_ram_gb": _gigabytes(sum(node.ram_bytes for node in cluster.nodes)),
         "total_tops": _plain(sum(node.tops for node in cluster.nodes)),
-        "active_model": active,
-        "capabilities": capabilities,
-        "hardware": _hardware(report),
+        "active_model": stack.active_model,
+        "capabilities": stack.capabilities(),
+        "hardware": hardware(simulated=stack.simulated),
+    }
+
+
+def nodes_object(stack: StackReport, own_id: str) -> Object:
+    nodes = [node_object(one, stack.cluster.role(one.node.id)) for one in stack.members]
+    return {"node": own_id, "node_count": len(nodes), "nodes": nodes}
+
+
+def node_object(member: MemberReport, role: str) -> Object:
+    """Every field is there; what was never told is null."""
+    node, report = member.node, member.report
+    told = _NOTHING_TOLD if report is None else _told(report)
+    return {
+        "id": node.id,
+        "role": role,
+        "status": member.status,
+        "reason": member.reason,
+        "age_s": _rounded(member.age_s),
+        "report_age_s": _rounded(member.report_age_s),
+        **_facts(node),
+        "external_power": node.external_power,
+        "battery_percent": _rounded(node.battery_percent),
+        **told,
     }
 
 
 def health_object(report: NodeReport) -> Object:
     return {
+        "node": report.node.id,
         "status": "ok" if report.healthy else "degraded",
         "uptime_seconds": int(report.uptime_s),
         "temperature_c": _rounded(report.temperature_c),
-        "hardware": _hardware(report),
+        "hardware": hardware(simulated=report.simulated),
         "checks": dict(report.checks),
     }
 
 
-def node_object(cluster: Cluster, report: NodeReport) -> Object:
-    node = report.node
+def _facts(node: Node) -> Object:
+    return {"address": node.address, "ram_gb": _gigabytes(node.ram_bytes), "tops": _plain(node.tops)}
+
+
+def _link(link: Link) -> Object:
     return {
-        "id": node.id,
-        "role": cluster.role(node.id),
-        "address": node.address,
-        "status": "healthy" if report.healthy else "degraded",
+        "lower": link.lower,
+        "lower_face": link.lower_face,
+        "upper": link.upper,
+        "upper_face": link.upper_face,
+        "round_trip_ms": None if link.round_trip_ms is None else round(link.round_trip_ms, 3),
+        "gigabits": link.gigabits,
+    }
+
+
+def _told(report: NodeReport) -> Object:
+    """What a node says of itself alone."""
+    return {
         "checks": dict(report.checks),
-        "hardware": _hardware(report),
+        "hardware": hardware(simulated=report.simulated),
         "board": report.board,
-        "ram_gb": _gigabytes(node.ram_bytes),
-        "tops": _plain(node.tops),
         "cores": report.cores,
         "uptime_seconds": int(report.uptime_s),
         "temperature_c": _rounded(report.temperature_c),
@@ -87,8 +124,15 @@ def node_object(cluster: Cluster, report: NodeReport) -> Object:
         "machine": {"name": report.machine.name, "cores": report.machine.cores},
         "memory": {"total_bytes": report.machine.memory_bytes, "available_bytes": report.memory_available},
         "models": [_hosted(model) for model in report.models],
+        "active_model": report.active_model,
         "versions": dict(report.versions),
     }
+
+
+_NOTHING_TOLD: Object = dict.fromkeys([
+    "checks", "hardware", "board", "cores", "uptime_seconds", "temperature_c", "thermal_zones", "power", "neighbours",
+    "machine", "memory", "models", "active_model", "versions",
+])  # fmt: skip
 
 
 def contract_object(grant: Grant) -> Object:
@@ -118,7 +162,7 @@ def contracts_object(grants: list[Grant], report: NodeReport) -> Object:
         "cap_w": power.cap_w,
         "floor_w": power.floor_w,
         "peak_w": power.peak_w,
-        "hardware": _hardware(report),
+        "hardware": hardware(simulated=report.simulated),
     }
 
 
@@ -156,8 +200,8 @@ def _hosted(model: HostedModel) -> Object:
     return shown
 
 
-def _hardware(report: NodeReport) -> str:
-    return "simulated" if report.simulated else "real"
+def hardware(*, simulated: bool) -> str:
+    return "simulated" if simulated else "real"
 
 
 def _reading(reading: Reading | None) -> Object | None:

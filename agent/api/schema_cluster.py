@@ -53,29 +53,78 @@ def _list(items: Json) -> Json:
     return {"type": "array", "items": items}
 
 
-TOPOLOGY = _answer(
-    {
-        "cluster_id": _TEXT,
-        "node_count": _WHOLE,
-        "leader": _TEXT,
-        "nodes": _list(_answer({"id": _TEXT, "role": {"enum": ["leader", "follower"]}, "ram_gb": _NUMBER})),
-        "links": _list(_answer({"lower": _TEXT, "upper": _TEXT})),
-    },
-    {"epoch": _WHOLE, "hardware": _HARDWARE},
-)
+_MAYBE_TEXT: Json = {"type": ["string", "null"]}
+_MAYBE_MAP: Json = {"type": ["object", "null"]}
+_FLAG: Json = {"type": "boolean"}
+_ROLE: Json = {"enum": ["leader", "follower"]}
+_FACE: Json = {"enum": ["top", "bottom"]}
+_FACTS: Json = {
+    "id": _TEXT,
+    "role": _ROLE,
+    "address": _TEXT,
+    "ram_gb": _NUMBER,
+    "tops": _NUMBER,
+    "external_power": _FLAG,
+    "battery_percent": _MAYBE_NUMBER,
+}
+_CLUSTER: Json = {  # on every answer about the whole stack; ``node`` is the one that answers
+    "node": _TEXT,
+    "cluster_id": _TEXT,
+    "node_count": _WHOLE,
+    "leader": _TEXT,
+    "leader_reached": _FLAG,
+    "epoch": _WHOLE,
+    "settled": _FLAG,
+    "hardware": _HARDWARE,
+}
+_LINK: Json = {
+    "lower": _TEXT,
+    "lower_face": _FACE,
+    "upper": _TEXT,
+    "upper_face": _FACE,
+    "round_trip_ms": _MAYBE_NUMBER,
+    "gigabits": _MAYBE_NUMBER,
+}
+
+TOPOLOGY = _answer({**_CLUSTER, "nodes": _list(_answer({**_FACTS, "version": _TEXT})), "links": _list(_answer(_LINK))})
 CLUSTER = _answer(
     {
-        "status": {"enum": ["healthy", "degraded"]},
+        "status": {"enum": ["healthy", "degraded", "forming"]},
+        "reasons": _list(_TEXT),
         "total_ram_gb": _NUMBER,
         "total_tops": _NUMBER,
-        "active_model": {"type": ["string", "null"]},
+        "active_model": _MAYBE_TEXT,
         "capabilities": _MAP,
-    },
-    {"cluster_id": _TEXT, "node_count": _WHOLE, "leader": _TEXT, "epoch": _WHOLE, "hardware": _HARDWARE},
+        **_CLUSTER,
+    }
 )
-NODES = _answer({"node_count": _WHOLE, "nodes": _list(_answer({"id": _TEXT, "status": _TEXT, "hardware": _HARDWARE}))})
+NODE = _answer(
+    {
+        **_FACTS,
+        "status": {"enum": ["healthy", "degraded", "silent"]},
+        "reason": _TEXT,
+        "age_s": _MAYBE_NUMBER,
+        "report_age_s": _MAYBE_NUMBER,
+        "checks": _MAYBE_MAP,
+        "hardware": {"enum": ["simulated", "real", None]},
+        "board": _MAYBE_TEXT,
+        "cores": {"type": ["integer", "null"]},
+        "uptime_seconds": {"type": ["integer", "null"]},
+        "temperature_c": _MAYBE_NUMBER,
+        "thermal_zones": _MAYBE_MAP,
+        "power": _MAYBE_MAP,
+        "neighbours": _MAYBE_MAP,
+        "machine": _MAYBE_MAP,
+        "memory": _MAYBE_MAP,
+        "models": {"type": ["array", "null"], "items": _MAP},
+        "active_model": _MAYBE_TEXT,
+        "versions": _MAYBE_MAP,
+    }
+)
+NODES = _answer({"node": _TEXT, "node_count": _WHOLE, "nodes": _list(NODE)})
 HEALTH = _answer(
     {
+        "node": _TEXT,
         "status": {"enum": ["ok", "degraded"]},
         "uptime_seconds": _WHOLE,
         "temperature_c": _MAYBE_NUMBER,

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from cluster_app import Device, open_device
+from touching_stack import until
 
 from agent.api import schema_cluster
 from agent.api.schema import object_schema
@@ -40,9 +41,13 @@ def test_the_names_of_node_and_cluster_outlive_a_restart(device: Device, tmp_pat
 
 
 def test_the_cluster_is_one_healthy_machine_that_says_what_it_can_do(device: Device) -> None:
+    assert device.get("/v1/cluster")["status"] == "forming"  # nobody has looked yet whether others are there
+    device.service.stack.start()
+    until(lambda: device.get("/v1/cluster")["status"] != "forming")
     answer = device.get("/v1/cluster")
     jsonschema.validate(answer, schema_cluster.CLUSTER)
     assert (answer["status"], answer["total_ram_gb"], answer["total_tops"]) == ("healthy", 16, 100)
+    assert (answer["node"], answer["reasons"], answer["leader_reached"]) == (NODE, [], True)
     assert answer["hardware"] == "simulated" and answer["active_model"] is None
     assert answer["capabilities"]["embeddings"] is True and answer["capabilities"]["pipeline_parallel"] is False
     device.host.load("b")
@@ -65,7 +70,7 @@ def test_a_failed_part_makes_the_node_degraded_and_its_number_null(device: Devic
     device.sim.fail(part)
     health, node = device.get("/v1/health"), device.get("/v1/nodes")["nodes"][0]
     assert health["status"] == "degraded" and node["status"] == "degraded"
-    assert device.get("/v1/cluster")["status"] == "degraded"
+    assert device.get("/v1/cluster")["status"] == "degraded" and NODE in device.get("/v1/cluster")["reasons"][0]
     assert sum(result != "ok" for result in health["checks"].values()) == 1
     assert (health["temperature_c"] is None) == (part == "thermal")
     assert (node["power"]["measured"]["value"] is None) == (part == "meter")

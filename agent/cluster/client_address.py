@@ -1,0 +1,56 @@
+"""Where clients reach a port of this node, also where its server listens on every address."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Final
+
+from hal.base import HardwareError, StackLink
+
+LOOK_S: Final = 5.0  # how long an address is believed: a lease or a cable may change it
+# Of the blocks for documentation: nobody is there. Nothing is sent to them; the kernel only says how it would.
+_AWAY: Final = ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+class ClientAddress:
+    """``address``: host and port of the server, an IPv6 address in brackets. Calling it gives what clients are told.
+
+    That is the server's own address; of one that listens on all, this machine's on the network that its default route
+    leads to (the LAN, where there are several networks), and where there is no such route, that of the stack's link.
+    """
+
+    def __init__(self, address: str, link: StackLink, clock: Callable[[], float] = time.monotonic) -> None:
+        host, _, self._port = address.rpartition(":")
+        self._host, self._link, self._clock = host.strip("[]"), link, clock
+        self._everywhere = ip_address(self._host).is_unspecified
+        self._found, self._found_at = "", float("-inf")
+
+    def __call__(self) -> str:
+        host = self._lan() if self._everywhere else self._host
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+
+    def _lan(self) -> str:
+        now = self._clock()
+        if now - self._found_at >= LOOK_S:
+            self._found, self._found_at = self._outward() or self._of_the_link() or self._host, now
+        return self._found
+
+    def _outward(self) -> str:
+        wide = ip_address(self._host).version == 6  # such a server is reached over IPv4, too
+        for family, away in _AWAY if wide else _AWAY[:1]:
+            try:
+                with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                    probe.connect((away, 9))
+                    return str(probe.getsockname()[0])
+            except OSError:  # no route
+                continue
+        return ""
+
+    def _of_the_link(self) -> str:
+        try:
+            return self._link.address()
+        except HardwareError:
+            return ""

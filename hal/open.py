@@ -10,6 +10,7 @@ from types import MappingProxyType
 from hal.base import BoardFacts, Hardware, HardwareError
 from hal.boards import BoardWiring, linux_machine, recognise, rewired
 from hal.boards import wiring as wiring_of
+from hal.link import UdpStackLink
 from hal.sim import MODULE, SimDevice, sim_hardware
 from hal.sysfs import Sysfs
 from hal.world_client import WorldClient
@@ -34,7 +35,8 @@ def open_hardware(
     ``world``: the socket of a World that is served elsewhere; this is its module ``module`` then, whatever the mode.
     Otherwise a simulated device is alone in a World of its own, an Orin NX 16 GB on a 65 W supply, and ``serve_at`` is
     the socket where hands can reach that. ``load``, 0 to 1: how busy the device is, where the caller keeps it busy.
-    ``wiring``: names of BoardWiring where this carrier differs from the board table.
+    ``wiring``: names of BoardWiring where this carrier differs from the board table. A ``link`` named there is the real
+    one also of a module of a World elsewhere: several machines, or network namespaces, with one simulated stack.
 
     Raises HardwareError where a part of a real machine does not answer: it must never show made-up watts without its
     owner asking for them.
@@ -45,7 +47,7 @@ def open_hardware(
     its = board or machine
     wires = rewired(wiring_of(its), wiring)  # a name that nothing has is a mistake wherever it is made
     if world is not None:
-        return sim_hardware(WorldClient(world, module or MODULE, load), its)
+        return _of_world(WorldClient(world, module or MODULE, load), its, wiring.get("link", ""), root)
     if mode == "real" or (mode == "auto" and board is not None):
         return _real(its, wires, root)
     device = SimDevice(load=load, machine=machine)
@@ -58,6 +60,23 @@ def open_hardware(
         device.hardware.close()
 
     return replace(device.hardware, close=close)
+
+
+def _of_world(port: WorldClient, its: BoardFacts, link: str, root: Path) -> Hardware:
+    hardware = sim_hardware(port, its)
+    if not link:
+        return hardware
+    try:
+        real = UdpStackLink(link, Sysfs(root))
+    except HardwareError:
+        port.close()
+        raise
+
+    def close() -> None:
+        real.close()
+        port.close()
+
+    return replace(hardware, link=real, close=close)
 
 
 def _real(facts: BoardFacts, wires: BoardWiring, root: Path) -> Hardware:

@@ -260,6 +260,18 @@ def test_a_world_without_the_module_stays_lost_and_says_why(tmp_path: Path) -> N
     second.close()
 
 
+def test_a_link_that_is_named_is_the_real_one_and_the_rest_stays_the_worlds(world: World, path: Path) -> None:
+    with pytest.raises(MissingPartError, match="thox-none"):
+        open_hardware(world=path, module="b", wiring={"link": "thox-none"})
+    its = open_hardware(world=path, module="b", wiring={"link": "lo"})
+    try:
+        assert its.link.address() == "127.0.0.1" != world.look("b").address and its.simulated
+        assert its.supply.external() is False
+    finally:
+        its.close()
+    assert its.link.receive(5.0) is None, "it is closed with the rest"
+
+
 def test_many_threads_share_one_connection(path: Path) -> None:
     with client(path, "a") as port:
         hardware = sim_hardware(port, ORIN_NX_16)

@@ -1,56 +1,51 @@
-"""Who may do what: the keys of a device, hashed at rest.
+"""Who may do what: the keys of a stack, hashed at rest.
 
 A key is ``thox_`` and 43 characters of base64url: 256 random bits. Nobody can guess or enumerate those, so at rest a
-keyed hash (HMAC-SHA256 with a secret of the device) serves; a slow password hash would only cost time. Both files
-belong to the owner alone (mode 0600): ``keys.json`` (names, permissions, hashes; replaced atomically under a lock, so
-that the command and a running server may both write) and ``keys.secret``.
+plain SHA-256 serves; a slow password hash would only cost time, and a keyed one could not be shared. Keys are documents
+of the stack (kind ``key``, by the key's id): made or revoked on any node, they hold on all of them, and a key that was
+revoked leaves a tombstone that no older copy undoes.
 
 Verifying hashes what the client sent and looks the hash up in a dictionary. How long a lookup takes tells a client
-nothing: without the secret it can neither choose nor know the hash that is compared, so it cannot feel its way to one.
-A running server sees a new or a revoked key at once: every request costs one stat of ``keys.json``.
+nothing of use: who knew all of a hash would still have to find the 256 bits that it is made of.
+A running server sees a new or a revoked key at once: every request costs one stat of ``documents.json``.
 
 ``admin`` implies every other permission.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import hmac
-import json
-import os
+import logging
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from agent import private_file
-from agent.errors import AuthenticationError, NotFoundError, RequestError, ThoxError
+from agent.cluster.documents import Documents
+from agent.cluster.documents_store import DocumentStore, open_documents
+from agent.cluster.state import node_id
+from agent.errors import AuthenticationError, NotFoundError, RequestError
+from agent.identity import device_id
 
 PERMISSIONS: Final = ("inference", "models", "cluster", "power", "admin")
 PREFIX: Final = "thox_"
 MAX_PER_MINUTE: Final = 1_000_000  # what the rate limiter remembers of a key is bounded by its limit
+KIND: Final = "key"  # of their documents
 _LENGTH: Final = len(PREFIX) + 43
-
-
-class KeysFileError(ThoxError):
-    """keys.json or keys.secret cannot be read. Never taken for an empty ring."""
-
-    type = "keys_file_error"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What the device knows of a key; the key itself is known to its holder alone."""
+    """What the stack knows of a key; the key itself is known to its holder alone."""
 
     id: str
     name: str
     permissions: frozenset[str]
     created_at: float  # seconds since the epoch
+    made_on: str = ""  # id of the node
     expires_at: float | None = None
     inference_per_minute: int | None = None  # None: the device's default; 0: no limit
     cluster_per_minute: int | None = None
@@ -60,27 +55,29 @@ class Key:
 
 
 class KeyRing:
-    """The keys in a state directory. Safe to use from many threads and several processes."""
+    """The keys of the stack, as a device knows them. Safe to use from many threads and several processes."""
 
-    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
-        """Reads the files that are there; raises KeysFileError when they are damaged."""
-        self._file = state_dir / "keys.json"
-        self._secret_file = state_dir / "keys.secret"
-        self._lock_file = state_dir / "keys.lock"
+    def __init__(
+        self, state_dir: Path, documents: DocumentStore | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """``documents``: a running node's own; None: those in the state folder. Raises ConfigError, TrustFileError, or
+        OSError where the files cannot be read."""
+        self._node = node_id(device_id(state_dir))
+        self._documents = documents or open_documents(state_dir)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._keys: dict[str, Key] = {}  # by hash
-        self._secret = b""
-        self._owner_made = False
-        self._fresh()
+        self._known: tuple[str, Mapping[str, Key]] = ("", {})  # digest of the documents, and the keys in them, by hash
+
+    @property
+    def fault(self) -> str:
+        """Why keys may be missing; empty when nothing is wrong."""
+        return self._documents.fault
 
     def verify(self, presented: str) -> Key:
         """The key that the client holds. Raises AuthenticationError when it is unknown, revoked or expired."""
         keys = self._fresh()
         if len(presented) != _LENGTH or not presented.startswith(PREFIX) or not presented.isascii():
             raise AuthenticationError("Invalid API key")
-        key = keys.get(self._hash(presented))
+        key = keys.get(_hash(presented))
         if key is None:
             raise AuthenticationError("Invalid API key")
         if key.expires_at is not None and key.expires_at <= self._clock():
@@ -109,43 +106,57 @@ class KeyRing:
         for limit in (inference_per_minute or 0, cluster_per_minute or 0):
             if not 0 <= limit <= MAX_PER_MINUTE:
                 raise RequestError(f"A limit is 1 to {MAX_PER_MINUTE} requests a minute, or 0 for none", param="limit")
-        text = PREFIX + secrets.token_urlsafe(32)
-        with self._writing() as keys:
-            if any(key.name == name for key in keys.values()):
+        key = Key(
+            id="key-" + secrets.token_hex(8),
+            name=name,
+            permissions=granted,
+            created_at=self._clock(),
+            made_on=self._node,
+            expires_at=expires_at,
+            inference_per_minute=inference_per_minute,
+            cluster_per_minute=cluster_per_minute,
+        )
+
+        def change(documents: Documents) -> str:
+            if any(other.name == name for other in _keys(documents).values()):
                 raise RequestError(
                     f"There is a key named {name!r} already",
                     param="name",
                     hint="Choose another name, or revoke that one first.",
                 )
-            key = Key(
-                id="key-" + secrets.token_hex(4),
-                name=name,
-                permissions=granted,
-                created_at=self._clock(),
-                expires_at=expires_at,
-                inference_per_minute=inference_per_minute,
-                cluster_per_minute=cluster_per_minute,
-            )
-            keys[self._hash(text)] = key
-        return key, text
+            return _put(documents, key)
+
+        return key, self._documents.change(change)
 
     def create_owner(self) -> str | None:
-        """On the first start, a key that may do everything; None when this ring has had one, be it revoked since.
+        """On a device's first start, a key that may do everything; None when it has had one, be it revoked since, and
+        when its documents were damaged, since then that cannot be known.
 
-        Other keys may be there before: commands make them while no device has run yet.
+        Other keys may be there before: commands make them while no device has run yet, and so do other devices of the
+        stack, each its own ``owner``.
         """
-        if self._owner_made or "owner" in self.names():
+        name = f"key-owner-{self._node.removeprefix('node-')}"
+        key = Key(name, "owner", frozenset(PERMISSIONS), self._clock(), self._node)
+        if self.fault or self._documents.read().knows(KIND, name):
             return None
-        return self.create("owner", PERMISSIONS)[1]
+        return self._documents.change(lambda documents: None if documents.knows(KIND, name) else _put(documents, key))
 
     def revoke(self, name_or_id: str) -> Key:
-        """Forget a key. Raises NotFoundError when there is none of that name or id."""
-        with self._writing() as keys:
-            for digest, key in keys.items():
-                if name_or_id in (key.name, key.id):
-                    del keys[digest]
-                    return key
-        raise NotFoundError(f"There is no key named {name_or_id!r}", hint="`thox key list` shows them.")
+        """Forget a key, everywhere. Raises NotFoundError when there is none of that name or id, RequestError where
+        several have that name: stacks that met may each have brought one."""
+
+        def change(documents: Documents) -> Key:
+            keys = tuple(_keys(documents).values())
+            found = [key for key in keys if key.id == name_or_id] or [key for key in keys if key.name == name_or_id]
+            if not found:
+                raise NotFoundError(f"There is no key named {name_or_id!r}", hint="`thox key list` shows them.")
+            if len(found) > 1:
+                ids = ", ".join(f"{key.id} of {key.made_on}" for key in sorted(found, key=lambda key: key.id))
+                raise RequestError(f"{len(found)} keys are named {name_or_id!r}", hint=f"Name one by its id: {ids}.")
+            documents.delete(KIND, found[0].id)
+            return found[0]
+
+        return self._documents.change(change)
 
     @staticmethod
     def _check(name: str, permissions: frozenset[str]) -> None:
@@ -159,96 +170,64 @@ class KeyRing:
                 hint=f"Permissions are {', '.join(PERMISSIONS)}.",
             )
 
-    def _hash(self, text: str) -> str:
-        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+    def _fresh(self) -> Mapping[str, Key]:
+        """The keys by hash, as the documents have them now."""
+        documents = self._documents.read()
+        digest, keys = self._known
+        if digest != documents.digest:
+            self._known = _, keys = documents.digest, _keys(documents)
+        return keys
 
-    def _fresh(self) -> dict[str, Key]:
-        """The keys as the file has them now."""
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _put(documents: Documents, key: Key) -> str:
+    """The text of the key, which is nowhere from now on but with its holder."""
+    text = PREFIX + secrets.token_urlsafe(32)
+    documents.put(KIND, key.id, _entry(_hash(text), key))
+    return text
+
+
+def _keys(documents: Documents) -> dict[str, Key]:
+    """By hash. What another node wrote that is no key is left out."""
+    keys: dict[str, Key] = {}
+    for name, value in documents.of(KIND).items():
         try:
-            stat = self._file.stat()
-            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        except FileNotFoundError:
-            seen = None
-        except OSError as error:
-            raise _damaged(self._file, error) from error
-        with self._lock:
-            if seen != self._seen:
-                self._secret, self._keys, self._owner_made = self._read() if seen else (b"", {}, False)
-                self._seen = seen
-            return self._keys
-
-    def _read(self) -> tuple[bytes, dict[str, Key], bool]:
-        try:
-            secret = self._secret_file.read_bytes()
-        except OSError as error:
-            raise _damaged(self._secret_file, error) from error
-        if len(secret) != 32:
-            raise _damaged(self._secret_file, ValueError("it does not hold 32 bytes"))
-        try:
-            document = json.loads(self._file.read_text())
-            keys = {entry["hash"]: _key(entry) for entry in document["keys"]}
-            return secret, keys, document.get("owner_made") is True
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(self._file, error) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[dict[str, Key]]:
-        """A copy of the keys that replaces the file when the block ends without an error."""
-        with _open_private(self._lock_file) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            keys = dict(self._fresh())
-            if not self._secret:
-                self._make_secret()
-            yield keys
-            made = self._owner_made or any(key.name == "owner" for key in keys.values())
-            entries = [_entry(digest, key) for digest, key in keys.items()]
-            document = {"version": 1, "owner_made": made, "keys": entries}
-            private_file.replace(self._file, json.dumps(document, indent=1).encode())
-        self._fresh()
-
-    def _make_secret(self) -> None:
-        """A secret left over from a ring without keys is used again: nothing was hashed with it that still matters."""
-        if not self._secret_file.exists():
-            private_file.replace(self._secret_file, secrets.token_bytes(32))
-        with self._lock:
-            self._secret = self._secret_file.read_bytes()
+            if not isinstance(value, dict) or not isinstance(value["hash"], str):
+                raise TypeError("it has no hash")
+            keys[value["hash"]] = _key(name, value)
+        except (KeyError, TypeError) as error:
+            _log.warning("the shared document of the key %.80s is none: %s", name, error)
+    return keys
 
 
-def _key(entry: Mapping[str, object]) -> Key:
-    name, identity, created = entry["name"], entry["id"], entry["created_at"]
+def _key(identity: str, entry: Mapping[str, object]) -> Key:
+    """Raises KeyError or TypeError."""
+    name, made_on, created = entry["name"], entry["made_on"], entry["created_at"]
     permissions, expires = entry["permissions"], entry["expires_at"]
-    if not (isinstance(name, str) and isinstance(identity, str) and isinstance(created, (int, float))):
-        raise TypeError("a name, id or time is of the wrong type")
-    if not (isinstance(permissions, list) and set(permissions) <= set(PERMISSIONS)):
-        raise TypeError("the permissions are not a list of known ones")
+    if not (isinstance(name, str) and isinstance(made_on, str) and isinstance(created, (int, float))):
+        raise TypeError("a name, node or time is of the wrong type")
+    if not (isinstance(permissions, list) and all(isinstance(each, str) for each in permissions)):
+        raise TypeError("the permissions are no list")
     if not (expires is None or isinstance(expires, (int, float))):
         raise TypeError("expires_at is not a time")
     inference, cluster = entry["inference_per_minute"], entry["cluster_per_minute"]
     if not ((inference is None or isinstance(inference, int)) and (cluster is None or isinstance(cluster, int))):
         raise TypeError("a limit is not a number")
-    return Key(identity, name, frozenset(permissions), created, expires, inference, cluster)
+    known = frozenset(permissions) & frozenset(PERMISSIONS)  # a newer version may know more
+    return Key(identity, name, known, created, made_on, expires, inference, cluster)
 
 
 def _entry(digest: str, key: Key) -> dict[str, object]:
     return {
-        "id": key.id,
         "name": key.name,
         "hash": digest,
         "permissions": sorted(key.permissions),
         "created_at": key.created_at,
+        "made_on": key.made_on,
         "expires_at": key.expires_at,
         "inference_per_minute": key.inference_per_minute,
         "cluster_per_minute": key.cluster_per_minute,
     }
-
-
-def _damaged(file: Path, cause: Exception) -> KeysFileError:
-    # A client may see this one: the file's name, not where it lies.
-    return KeysFileError(
-        f"{file.name} in the state directory cannot be used: {type(cause).__name__}",
-        hint="Restore it from a backup, or move keys.json and keys.secret away: the next start makes a new owner key.",
-    )
-
-
-def _open_private(file: Path) -> IO[bytes]:
-    return os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")

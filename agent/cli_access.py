@@ -1,8 +1,8 @@
 """How a command reaches the device: its address, and the key that it shows.
 
-The key is ``--key``, else THOX_API_KEY, else one that the command line keeps for itself: a key named ``cli``, made when
-it is first needed, in ``<state_dir>/cli.key`` (mode 0600). Who can read that file could make a key anyway, so it gives
-nobody more than they have; revoking it is safe, since the next command makes a new one.
+The key is ``--key``, else THOX_API_KEY, else one that the command line keeps for itself: a key named ``cli on node-…``,
+made when it is first needed, in ``<state_dir>/cli.key`` (mode 0600). Who can read that file could make a key anyway, so
+it gives nobody more than they have; revoking it is safe, since the next command makes a new one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from pathlib import Path
 
 from agent.auth import KeyRing
 from agent.client import Client
+from agent.cluster.state import node_id
 from agent.config import Config, client_key, make_state_dir
 from agent.errors import AuthenticationError
+from agent.identity import device_id
 
 _PERMISSIONS = ("inference", "models", "cluster")
-_NAME = "cli"
+_NAME = "cli on"  # the node: its stack may have others
 _LONGEST_LOAD_S = 660.0  # the device itself gives up on a load a little earlier
 
 
@@ -46,9 +48,10 @@ def _own_key(state_dir: Path) -> str:
         ring.verify(text)
         return text
     except (FileNotFoundError, AuthenticationError):
-        if any(name == _NAME for name in ring.names()):
-            ring.revoke(_NAME)
-        text = ring.create(_NAME, _PERMISSIONS)[1]
+        name = f"{_NAME} {node_id(device_id(state_dir))}"
+        if name in ring.names():
+            ring.revoke(name)
+        text = ring.create(name, _PERMISSIONS)[1]
         file.unlink(missing_ok=True)
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
             stream.write(text + "\n")

@@ -1,4 +1,4 @@
-"""``thox key``: API keys. Works on the state directory, so the device may run or not."""
+"""``thox key``: API keys. Works on the state directory, so the device may run or not; one that runs tells its stack."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--limit-cluster", type=int, metavar="N", help="the same on the cluster port")
     create.add_argument("--quiet", action="store_true", help="print the key and nothing else")
     actions.add_parser("list", help="show the keys: names, never the keys themselves")
-    revoke = actions.add_parser("revoke", help="end a key; a running device refuses it at once")
-    revoke.add_argument("name", metavar="NAME", help="its name")
+    revoke = actions.add_parser("revoke", help="end a key: it is refused at once, by all of the stack soon")
+    revoke.add_argument("name", metavar="NAME", help="its name, or its id where several have that name")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
     ring = KeyRing(make_state_dir(config))
+    if ring.fault:
+        sys.stderr.write(f"thox: {ring.fault}; keys may be missing\n")
     if options.action == "create":
         return _create(options, ring)
     if options.action == "revoke":
@@ -72,7 +74,7 @@ def _list(keys: tuple[Key, ...]) -> None:
         Console().print("There are no keys. `thox key create NAME` makes one.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "permissions", "created", "expires", "inference", "cluster"):
+    for title in ("name", "id", "permissions", "made", "on", "expires", "inference", "cluster"):
         table.add_column(title, overflow="fold")
     for key in keys:
         expired = key.expires_at is not None and key.expires_at <= time.time()
@@ -80,7 +82,8 @@ def _list(keys: tuple[Key, ...]) -> None:
         limits = [
             "default" if n is None else str(n or "none") for n in (key.inference_per_minute, key.cluster_per_minute)
         ]
-        row = (key.name, " ".join(sorted(key.permissions)), _day(key.created_at), expires, *limits)
+        may = " ".join(sorted(key.permissions))
+        row = (key.name, key.id, may, _day(key.created_at), key.made_on, expires, *limits)
         table.add_row(*map(Text, row))
     print_table(table, output())
 

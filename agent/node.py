@@ -35,7 +35,7 @@ class Node:
         """Opens the hardware and reads keys and models. Raises ConfigError, ThoxError or HardwareError."""
         self._config = config
         state_dir = make_state_dir(config)
-        keys, limiter, telemetry = KeyRing(state_dir), RateLimiter(), Telemetry()
+        limiter, telemetry = RateLimiter(), Telemetry()
         store = ModelStore(state_dir, builtin_models(), config.models.aliases)
         loader = Loader(config, telemetry, store.find)
         self._host = ModelHost(
@@ -65,6 +65,7 @@ class Node:
             self._host,
             store,
         )
+        keys = KeyRing(state_dir, self._cluster.stack.documents.store)
         self._puller = Puller(store, config.models)
         disk = Disk(store, self._puller.blobs, packed_weights(config))
         disk.sweep_packed()

@@ -47,10 +47,12 @@ class Documents:
     """Not thread-safe. ``wall_ms`` is the wall clock, of which the order of writing is all that is used."""
 
     def __init__(self, node: str, signer: Signer, wall_ms: Callable[[], int], most: int = MOST_DOCUMENTS) -> None:
+        """``node``: what the signer knows this one by."""
         self._node, self._signer, self._wall_ms, self._most = node, signer, wall_ms, most
         self._all: dict[Name, Document] = {}
         self._clock = (0, 0)  # hybrid logical clock: never behind the wall's, nor behind any that was seen
         self._digest: str | None = None
+        self.revision = 0  # grows with each change, that of a signature, too
 
     # --- of this node ------------------------------------------------------------------------------------------------
 
@@ -62,6 +64,10 @@ class Documents:
     def of(self, kind: str) -> Mapping[str, object]:
         return {k: json.loads(d.value) for (of, k), d in self._all.items() if of == kind and d.value is not None}
 
+    def knows(self, kind: str, key: str) -> bool:
+        """Whether there is one, or was one that was deleted."""
+        return (kind, key) in self._all
+
     def put(self, kind: str, key: str, value: object) -> Document:
         """``value``: anything that JSON can say, except null. Raises RequestError or NoRoomError, and loses nothing."""
         if value is None:
@@ -72,10 +78,31 @@ class Documents:
         """Leaves a tombstone, so that an older copy elsewhere does not bring it back."""
         return self._write(kind, key, None)
 
-    def adopt(self, node: str) -> tuple[Document, ...]:
-        """Sign anew, here, what ``node`` had written. Before it is forgotten, for then its signature counts no more."""
-        theirs = [document for document in self._all.values() if document.node == node]
-        return tuple(self._write(each.kind, each.key, each.value) for each in theirs)
+    def adopt(self) -> tuple[Document, ...]:
+        """Sign anew, here, what is signed by nobody who counts any more, so that newcomers take it.
+
+        Neither what it says nor its time is another then: every node may do so by itself, all still hold the same, and
+        what was written meanwhile, a deletion above all, still wins.
+        """
+        adopted = []
+        for old in tuple(self._all.values()):
+            if not self._is_signed(old):
+                mine = replace(old, node=self._node)
+                adopted.append(replace(mine, signature=self._signer.sign(mine.signed)))
+                self._keep(adopted[-1])
+        return tuple(adopted)
+
+    def copy(self) -> Documents:
+        """Changes of the one are none of the other."""
+        other = Documents(self._node, self._signer, self._wall_ms, self._most)
+        other._all, other._clock, other._digest = dict(self._all), self._clock, self._digest
+        other.revision = self.revision
+        return other
+
+    def since(self, before: Documents) -> tuple[Document, ...]:
+        """What says another thing than it did in ``before``."""
+        old = before._all
+        return tuple(each for name, each in self._all.items() if name not in old or old[name].stamp != each.stamp)
 
     # --- between nodes -----------------------------------------------------------------------------------------------
 
@@ -131,16 +158,23 @@ class Documents:
         """For another node, or for the disk."""
         return [to_json(self._all[name]) for name in sorted(self._all)]
 
-    def restore(self, rows: object) -> None:
-        """What ``to_json`` gave before a restart. Checked when it came; the clock may be another now, and so the trust.
-
-        Raises DocumentError.
+    def restore(self, rows: object) -> tuple[str, ...]:
+        """What ``to_json`` gave before a restart, or in another process. Checked when it came; the clock may be another
+        now, and so the trust. Returns what is wrong with the rows that are no documents; the others are taken.
         """
-        for row in rows if isinstance(rows, list) else ():
-            document = from_json(row)
+        if not isinstance(rows, list):
+            return ("no list of documents",)
+        wrong: list[str] = []
+        for row in rows:
+            try:
+                document = from_json(row)
+            except DocumentError as error:
+                wrong.append(str(error))
+                continue
             known = self._all.get(document.name)
             if known is None or self._wins(document, known):
                 self._keep(document)
+        return tuple(wrong)
 
     # --- how ---------------------------------------------------------------------------------------------------------
 
@@ -193,5 +227,6 @@ class Documents:
 
     def _keep(self, document: Document) -> None:
         self._all[document.name] = document
+        self.revision += 1
         self._clock = max(self._clock, (document.wall_ms, document.count))
         self._digest = None

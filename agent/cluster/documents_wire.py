@@ -13,7 +13,7 @@ from typing import Any
 KINDS = frozenset({"key", "limit", "name", "model", "config"})
 Name = tuple[str, str]  # kind, key
 
-MOST_KEY = 128  # characters
+MOST_KEY = 256  # characters
 MOST_VALUE = 16_384
 MOST_SIGNATURE = 128  # bytes; Ed25519 has 64
 LATEST_MS = 4_102_444_800_000  # 2100-01-01
@@ -44,9 +44,9 @@ class Document:
     @cached_property
     def stamp(self) -> str:
         """Text that sorts as documents of one name do: the greatest counts. The latest; at one time, a deletion; then
-        any order that is the same for all.
+        any order that is the same for all. Who wrote it is no part of that: signed anew by another, it is the same.
         """
-        mark = hashlib.sha256(json.dumps([self.node, self.value]).encode()).hexdigest()[:24]
+        mark = hashlib.sha256(json.dumps(self.value).encode()).hexdigest()[:24]
         return f"{self.wall_ms:013d}.{self.count:05d}.{int(self.value is None)}.{mark}"
 
     @property

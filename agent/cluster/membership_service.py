@@ -166,12 +166,14 @@ class MembershipService:
             lately = {name for name, peer in peers.items() if now - peer.at <= LATELY_S}
             return {device: source for device, source in self._sources.items() if node_id(device) in lately}
 
-    def differing(self, digest: str) -> tuple[str, ...]:
-        """Who, of those that hear this node, has other shared documents than these. Their beacons are told of ours."""
+    def differing(self, digest: str) -> Mapping[str, str]:
+        """Who, of those that hear this node, has other shared documents than these, and their digest by node. Their
+        beacons are told of ours.
+        """
         with self._lock:
             self._membership.documents = digest
-            mutual = self._membership.mutual
-            return tuple(name for name in sorted(mutual) if mutual[name].beacon.documents != digest)
+            said = {name: peer.beacon.documents for name, peer in self._membership.mutual.items()}
+            return {name: theirs for name, theirs in sorted(said.items()) if theirs != digest}
 
     def listen(self, listener: Callable[[Cluster], None]) -> Callable[[], None]:
         """Call ``listener``, which must return at once, with each changed snapshot from now on; the result ends that.

@@ -1,4 +1,5 @@
-"""This node in its stack: trust by touch, links to those it trusts, and membership over them. Made once by the node."""
+"""This node in its stack: trust by touch, links to those it trusts, membership over them, and what all share. Made once
+by the node."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.cluster.documents_service import DocumentsService
+from agent.cluster.documents_store import DocumentStore
 from agent.cluster.link_frames import LinkError
 from agent.cluster.membership_service import EpochFile, MembershipService
 from agent.cluster.peers import Peers
@@ -21,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 class StackService:
-    """Threads of its own from ``start`` to ``close``. ``peers`` asks the others, ``membership`` tells who they are."""
+    """Threads of its own from ``start`` to ``close``. ``peers`` asks the others, ``membership`` tells who they are,
+    ``documents`` is what all of them share."""
 
     def __init__(
         self,
@@ -34,7 +38,7 @@ class StackService:
     ) -> None:
         """``facts``: this node as it is now. ``link_port``: of the links of every node, 0 for none.
 
-        Raises ConfigError or TrustFileError."""
+        Raises ConfigError, TrustFileError, or OSError for documents that cannot be read."""
         self._hardware, self._version, self._port = hardware, version, link_port
         self.trust = TrustService(state_dir, device_id)
         self._watch = TouchWatch(self.trust, hardware.lines, hardware.readers, hardware.tag, self._describe, link_port)
@@ -44,6 +48,8 @@ class StackService:
         self.peers = Peers(self.trust, TouchHost(self.trust, self._watch), self.membership.addresses, link_port)
         self._spread = TrustSpread(self.trust, self.peers.connect, self.peers.addresses)
         self.peers.serve(TRUST, lambda node, body: self._spread.answer(node, {TRUST: body}))
+        store = DocumentStore(state_dir, self.trust.device_id, self.trust)
+        self.documents = DocumentsService(store, self.trust, self.membership, self.peers)
         self._deaf = ""  # why no links are served
 
     def start(self) -> None:
@@ -55,12 +61,14 @@ class StackService:
                 _log.error("no other node can reach this one: %s", error)
         self.membership.start()
         self._spread.start()
+        self.documents.start()
         if self._hardware.tag is not None or self._hardware.readers:
             self._watch.start()
 
     def close(self) -> None:
         self._watch.close()
         self._spread.close()
+        self.documents.close()
         self.membership.close()
         self.peers.close()
 

@@ -159,7 +159,7 @@ HOSTILE: dict[str, Document] = {
     "before all time": _document("b", "1", -1),
     "too large": _document("b", '"' + "x" * MOST_VALUE + '"'),
     "of an unknown kind": _document("b", "1", kind="secret"),
-    "a key without end": _document("b", "1", key="k" * 129),
+    "a key without end": _document("b", "1", key="k" * 257),
     "a key that is empty": _document("b", "1", key=""),
 }
 
@@ -208,14 +208,36 @@ def test_a_device_whose_clock_was_never_set_takes_what_the_others_say_and_writes
     assert b.get("name", "n") == "mine"
 
 
-def test_a_node_that_is_forgotten_leaves_its_documents_to_the_one_that_adopts_them() -> None:
-    (a, b, _), _ = three()
+def test_what_a_forgotten_node_wrote_is_signed_anew_and_stays_the_same() -> None:
+    names = {"a", "b"}
+    a, b = (Documents(name, Notary(name, names), Wall()) for name in "ab")
     b.put("name", "n", "theirs")
+    b.delete("name", "gone")
     pull(a, b)
-    assert [each.node for each in a.adopt("b")] == ["a"]
+    a.put("name", "mine", 1)
+    before = a.digest
+    assert a.adopt() == ()
+    names.remove("b")
+    assert {(each.key, each.node) for each in a.adopt()} == {("n", "a"), ("gone", "a")}
+    assert a.digest == before, "nobody has anything to pull for it"
     newcomer = Documents("c", Notary("c", {"a", "c"}), Wall())
     pull(newcomer, a)
-    assert newcomer.get("name", "n") == "theirs"
+    assert newcomer.digest == before
+
+
+def test_what_was_deleted_meanwhile_stays_deleted_when_its_old_copy_is_adopted() -> None:
+    (a, b, c), walls = three()
+    c.put("key", "k", 1)
+    pull(a, c)
+    pull(b, c)
+    walls[1].ms -= 1000  # its clock is behind: only the order tells
+    b.delete("key", "k")
+    walls[0].ms += 10**6
+    a._signer.known.discard("c")  # type: ignore[attr-defined]
+    assert len(a.adopt()) == 1
+    pull(b, a)
+    pull(a, b)
+    assert a.of("key") == b.of("key") == {}
 
 
 def test_documents_come_back_from_the_disk_whatever_the_clock_says_then() -> None:
@@ -223,9 +245,30 @@ def test_documents_come_back_from_the_disk_whatever_the_clock_says_then() -> Non
     a.put("config", "c", [1])
     a.delete("config", "d")
     again = Documents("a", Notary("a", set()), Wall(BELIEVABLE_MS))
-    again.restore(json.loads(json.dumps(a.to_json())))
+    assert again.restore(json.loads(json.dumps(a.to_json()))) == ()
     assert again.digest == a.digest
     assert again.put("config", "c", [2]).wall_ms >= NOW_MS
+
+
+@pytest.mark.parametrize("rows", [None, {}, [None], [["key"] * 7], 3])
+def test_what_is_damaged_on_the_disk_is_told_and_the_rest_comes_back(rows: object) -> None:
+    (a, _, _), _ = three()
+    a.put("config", "c", [1])
+    again = Documents("a", Notary("a", set()), Wall())
+    assert again.restore([*a.to_json(), *rows] if isinstance(rows, list) else rows)
+    assert again.of("config") == ({"c": [1]} if isinstance(rows, list) else {})
+
+
+def test_a_copy_is_changed_alone_and_tells_what_is_another_since() -> None:
+    (a, _, _), _ = three()
+    a.put("config", "c", 1)
+    a.put("config", "d", 1)
+    other = a.copy()
+    other.put("config", "c", 2)
+    other.delete("config", "e")
+    assert a.of("config") == {"c": 1, "d": 1}
+    assert other.since(a) != () and {each.key for each in other.since(a)} == {"c", "e"}
+    assert a.since(a.copy()) == () and other.knows("config", "e") and not a.knows("config", "e")
 
 
 def test_what_cannot_be_shared_is_refused_with_the_reason() -> None:

@@ -31,6 +31,7 @@ class TouchingNode:
         self.device = str(uuid.UUID(int=number << 80 | 1))  # the lower number leads, where power does not decide
         self.id = node_id(self.device)
         state_dir.mkdir(exist_ok=True)
+        (state_dir / "device.id").write_text(self.device)  # for commands on the same folder
         self.start()
 
     def start(self) -> None:

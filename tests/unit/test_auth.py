@@ -1,8 +1,8 @@
-"""Keys: hashed at rest, seen at once by a running server, and never silently forgotten."""
+"""Keys: hashed at rest, seen at once by a running server, and never silently forgotten. How they come to other nodes is
+in tests/cluster/test_documents_service.py."""
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.auth import PERMISSIONS, Key, KeyRing, KeysFileError
+from agent.auth import PERMISSIONS, Key, KeyRing
+from agent.cluster.documents_store import open_documents
 from agent.errors import AuthenticationError, NotFoundError, RequestError
 
 
@@ -24,7 +25,7 @@ def test_a_key_is_256_random_bits_and_only_its_hash_is_kept(tmp_path: Path) -> N
 
 def test_the_files_belong_to_their_owner_alone(tmp_path: Path) -> None:
     KeyRing(tmp_path).create("laptop", ["inference"])
-    assert {file.name for file in tmp_path.iterdir()} == {"keys.json", "keys.secret", "keys.lock"}
+    assert {file.name for file in tmp_path.iterdir()} > {"documents.json", "documents.lock"}
     assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
 
 
@@ -43,17 +44,6 @@ def test_a_wrong_key_is_refused_in_one_way(tmp_path: Path, wrong: str) -> None:
     ring.create("laptop", ["inference"])
     with pytest.raises(AuthenticationError, match=r"^Invalid API key$"):
         ring.verify(wrong)
-
-
-def test_a_key_of_another_device_is_refused_even_with_its_keys_file(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    _, text = KeyRing(there).create("laptop", ["inference"])
-    KeyRing(here).create("phone", ["inference"])
-    (here / "keys.json").write_bytes((there / "keys.json").read_bytes())
-    with pytest.raises(AuthenticationError):
-        KeyRing(here).verify(text)
 
 
 def test_an_expired_key_is_refused_from_its_last_second(tmp_path: Path) -> None:
@@ -89,7 +79,7 @@ def test_a_bad_name_or_permission_is_refused_and_nothing_is_written(
 ) -> None:
     with pytest.raises(RequestError):
         KeyRing(tmp_path).create(name, permissions)
-    assert not (tmp_path / "keys.json").exists()
+    assert not (tmp_path / "documents.json").exists()
 
 
 def test_two_keys_cannot_share_a_name_and_an_unknown_one_cannot_be_revoked(tmp_path: Path) -> None:
@@ -101,34 +91,69 @@ def test_two_keys_cannot_share_a_name_and_an_unknown_one_cannot_be_revoked(tmp_p
         ring.revoke("lpatop")
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"keys": 3}', '{"keys": [{}]}', '{"keys": [[]]}', "[]"])
-def test_a_damaged_keys_file_is_an_error_and_never_an_empty_ring(tmp_path: Path, damage: str) -> None:
+def test_where_two_stacks_that_met_have_each_a_key_of_one_name_its_id_tells_which_is_revoked(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = KeyRing(tmp_path / "here"), KeyRing(tmp_path / "there")
+    ours, theirs = here.create("owner", ["admin"]), there.create("owner", ["admin"])
+    theirs_all = open_documents(tmp_path / "there").read().to_json()
+    open_documents(tmp_path / "here").change(lambda documents: documents.restore(theirs_all))
+    assert here.verify(theirs[1]) == theirs[0] and here.verify(ours[1]) == ours[0]
+    with pytest.raises(RequestError, match="2 keys are named 'owner'") as many:
+        here.revoke("owner")
+    assert theirs[0].id in str(many.value.hint)
+    assert here.revoke(theirs[0].id) == theirs[0]
+    here.verify(ours[1])
+    with pytest.raises(AuthenticationError):
+        here.verify(theirs[1])
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"documents": 3}', '{"documents": [{}]}', '{"documents": [[]]}', "[]"])
+def test_a_damaged_file_is_told_and_is_never_a_reason_to_make_an_owner_anew(tmp_path: Path, damage: str) -> None:
+    ring = KeyRing(tmp_path)
+    assert ring.create_owner() is not None and ring.fault == ""
+    (tmp_path / "documents.json").write_text(damage)
+    after = KeyRing(tmp_path)
+    assert "documents.json was damaged" in after.fault
+    assert after.keys() == () and after.create_owner() is None
+    assert (tmp_path / "documents.json.damaged").read_text() == damage
+    _, text = after.create("laptop", ["inference"])
+    assert KeyRing(tmp_path).verify(text).name == "laptop" and "damaged" in KeyRing(tmp_path).fault
+
+
+def test_a_running_device_keeps_its_keys_while_its_file_is_damaged_and_mends_it(tmp_path: Path) -> None:
     server = KeyRing(tmp_path)
     _, text = server.create("laptop", ["inference"])
-    (tmp_path / "keys.json").write_text(damage)
-    with pytest.raises(KeysFileError, match=r"keys\.json"):
-        server.verify(text)
-    with pytest.raises(KeysFileError, match=r"keys\.json"):
-        KeyRing(tmp_path)
-    with pytest.raises(KeysFileError):
-        server.create("phone", ["inference"])
-    assert (tmp_path / "keys.json").read_text() == damage
+    (tmp_path / "documents.json").write_text("{")
+    server.verify(text)
+    server.create("phone", ["inference"])
+    assert KeyRing(tmp_path).verify(text).name == "laptop"
+    assert server.fault == "" and not (tmp_path / "documents.json.damaged").exists()
 
 
-def test_a_permission_that_nobody_knows_is_damage(tmp_path: Path) -> None:
-    KeyRing(tmp_path).create("laptop", ["inference"])
-    document = json.loads((tmp_path / "keys.json").read_text())
-    document["keys"][0]["permissions"] = ["everything"]
-    (tmp_path / "keys.json").write_text(json.dumps(document))
-    with pytest.raises(KeysFileError):
-        KeyRing(tmp_path)
+@pytest.mark.parametrize(
+    "entry", [3, [], {}, {"hash": 5}, {"permissions": 7}, {"created_at": "x"}, {"expires_at": "x"}, {"name": None}]
+)
+def test_what_another_node_wrote_that_is_no_key_is_left_out(tmp_path: Path, entry: object) -> None:
+    ring = KeyRing(tmp_path)
+    key, text = ring.create("laptop", ["inference"])
+    documents = open_documents(tmp_path)
+    whole = documents.read().get("key", key.id)
+    assert isinstance(whole, dict)
+    bad = {**whole, "hash": "0" * 64, **entry} if isinstance(entry, dict) and entry else entry
+    documents.change(lambda all_of_them: all_of_them.put("key", "key-other", bad))
+    assert ring.keys() == (key,) and ring.verify(text) == key
 
 
-def test_keys_without_their_secret_are_an_error(tmp_path: Path) -> None:
-    KeyRing(tmp_path).create("laptop", ["inference"])
-    (tmp_path / "keys.secret").unlink()
-    with pytest.raises(KeysFileError, match=r"keys\.secret"):
-        KeyRing(tmp_path)
+def test_a_permission_that_only_a_newer_version_knows_counts_for_nothing(tmp_path: Path) -> None:
+    ring = KeyRing(tmp_path)
+    key, _ = ring.create("laptop", ["inference"])
+    documents = open_documents(tmp_path)
+    whole = documents.read().get("key", key.id)
+    assert isinstance(whole, dict)
+    more = {**whole, "permissions": ["inference", "teleport"]}
+    documents.change(lambda all_of_them: all_of_them.put("key", key.id, more))
+    assert ring.keys()[0].permissions == {"inference"}
 
 
 def test_the_owner_key_is_made_once_even_when_all_keys_were_revoked(tmp_path: Path) -> None:

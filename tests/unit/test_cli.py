@@ -64,9 +64,9 @@ def test_what_cannot_be_done_is_said_on_standard_error_with_status_1(
 
 def test_a_file_that_cannot_be_written_is_said_in_a_line(state_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
     state_dir.mkdir()
-    (state_dir / "keys.lock").symlink_to("/dev/full/none")  # no file of this name can be opened
+    (state_dir / "documents.lock").symlink_to("/dev/full/none")  # no file of this name can be opened
     assert main(["key", "create", "x"]) == 1
-    assert "keys.lock: Not a directory" in capfd.readouterr().err
+    assert "documents.lock: Not a directory" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["key"], ["key", "create", "x", "--expires", "soon"]])

@@ -27,6 +27,8 @@ FLOORS: dict[str, int] = {
     "agent.cluster.beacon": 2,
     "agent.cluster.changes": 2,
     "agent.cluster.documents": 2,
+    "agent.cluster.documents_service": 4,
+    "agent.cluster.documents_store": 4,
     "agent.cluster.epoch": 2,
     "agent.cluster.leader": 2,
     "agent.cluster.mdns_claim": 2,
@@ -47,7 +49,7 @@ FLOORS: dict[str, int] = {
     "agent.models.memory": 3,
     "agent.models.store": 3,
     "agent.models.pull": 3,  # and pull_*
-    "agent.auth": 3,
+    "agent.auth": 4,
     "agent.identity": 3,
     "agent.ratelimit": 3,
     "agent.models": 4,

@@ -187,7 +187,7 @@ def test_a_port_that_is_taken_is_said_before_anything_else(tmp_path: Path) -> No
         )
     assert done.returncode == 1
     assert f"Port {port} on 127.0.0.1 cannot be used" in done.stderr and "THOX_CLUSTER_PORT" in done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / "keys.json").exists()
+    assert "Traceback" not in done.stderr and not (tmp_path / "documents.json").exists()
 
 
 def test_streams_on_every_inference_thread_do_not_keep_the_cluster_waiting(shared: Running) -> None:

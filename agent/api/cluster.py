@@ -8,6 +8,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 
 from agent.api import guard, openapi
 from agent.api import schema_cluster as schema
+from agent.api.events import events_blueprint
 from agent.api.guard import requires
 from agent.api.openapi import describes
 from agent.api.render_cluster import (
@@ -41,7 +42,13 @@ def make_cluster_app(
     """The app of port 5381; ``blueprints`` are model management's, which both ports have."""
     app = Flask("thox-cluster", static_folder=None)
     guard.install(app, keys, limiter, "cluster", config, telemetry)
-    for blueprint in (_stack(service), _power(service), watching_blueprint(models, telemetry), *blueprints):
+    for blueprint in (
+        _stack(service),
+        events_blueprint(service.events, service.node_id),
+        _power(service),
+        watching_blueprint(models, telemetry),
+        *blueprints,
+    ):
         app.register_blueprint(blueprint)
     openapi.serve(app, "Thox device: cluster")
     return app

@@ -29,10 +29,7 @@ def topology_object(cluster: Cluster, own_id: str, hardware: str) -> Object:
             {
                 "id": node.id,
                 "role": cluster.role(node.id),
-                **_facts(node),
-                "external_power": node.external_power,
-                "battery_percent": _rounded(node.battery_percent),
-                "version": node.version,
+                **node_facts(node),
             }
             for node in cluster.nodes
         ],
@@ -76,9 +73,7 @@ def node_object(member: MemberReport, role: str) -> Object:
         "reason": member.reason,
         "age_s": _rounded(member.age_s),
         "report_age_s": _rounded(member.report_age_s),
-        **_facts(node),
-        "external_power": node.external_power,
-        "battery_percent": _rounded(node.battery_percent),
+        **node_facts(node),
         **told,
     }
 
@@ -94,8 +89,16 @@ def health_object(report: NodeReport) -> Object:
     }
 
 
-def _facts(node: Node) -> Object:
-    return {"address": node.address, "ram_gb": _gigabytes(node.ram_bytes), "tops": _plain(node.tops)}
+def node_facts(node: Node) -> Object:
+    """What a node says of itself in every beacon."""
+    return {
+        "address": node.address,
+        "ram_gb": _gigabytes(node.ram_bytes),
+        "tops": _plain(node.tops),
+        "external_power": node.external_power,
+        "battery_percent": _rounded(node.battery_percent),
+        "version": node.version,
+    }
 
 
 def _link(link: Link) -> Object:

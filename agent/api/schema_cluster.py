@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from agent.api import schema
+from agent.api.render_events import NAMES as EVENT_NAMES
 from agent.api.schema import Field, Json, optional
 from agent.cluster.contracts import Ask
 from agent.cluster.power import PRIORITIES, Priority
@@ -66,6 +67,7 @@ _FACTS: Json = {
     "tops": _NUMBER,
     "external_power": _FLAG,
     "battery_percent": _MAYBE_NUMBER,
+    "version": _TEXT,
 }
 _CLUSTER: Json = {  # on every answer about the whole stack; ``node`` is the one that answers
     "node": _TEXT,
@@ -86,7 +88,7 @@ _LINK: Json = {
     "gigabits": _MAYBE_NUMBER,
 }
 
-TOPOLOGY = _answer({**_CLUSTER, "nodes": _list(_answer({**_FACTS, "version": _TEXT})), "links": _list(_answer(_LINK))})
+TOPOLOGY = _answer({**_CLUSTER, "nodes": _list(_answer(_FACTS)), "links": _list(_answer(_LINK))})
 CLUSTER = _answer(
     {
         "status": {"enum": ["healthy", "degraded", "forming"]},
@@ -122,6 +124,14 @@ NODE = _answer(
     }
 )
 NODES = _answer({"node": _TEXT, "node_count": _WHOLE, "nodes": _list(NODE)})
+# Each event; its data is JSON, and has the field ``node``: who tells it.
+EVENTS = _answer(
+    {
+        "id": _WHOLE,
+        "event": {"enum": list(EVENT_NAMES)},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    }
+)
 HEALTH = _answer(
     {
         "node": _TEXT,

@@ -98,7 +98,7 @@ class Reports:
         try:
             answer = self._ask(node.id, PURPOSE, {}, ANSWER_S)
         except ThoxError as error:
-            return self._without(node.id, "silent", f"it does not answer: {error.message}")
+            return self._without(node.id, "silent", error.message)
         now = self._clock()
         try:
             return _Told(decode(answer, node, now), now, "healthy", "", now)

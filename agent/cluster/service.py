@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.cluster import report_wire
 from agent.cluster.client_address import ClientAddress
 from agent.cluster.contracts import PowerContracts
+from agent.cluster.event_hub import EventHub
 from agent.cluster.report import NodeReport, StackReport
 from agent.cluster.report_own import OwnReport
 from agent.cluster.reports import PURPOSE as REPORT
@@ -42,13 +43,16 @@ class ClusterService:
         self._own = OwnReport(self.node_id, told, version, hardware, host, store, self._faults, clock)
         self.stack = stack = StackService(state_dir, device_id, self._own.facts, hardware, version, link_port)
         self._reports = Reports(self.report, stack.cluster, stack.membership.silent_s, stack.peers.ask)
+        self.events = EventHub(self._reports.stack, stack.cluster, stack.membership.listen)
         stack.peers.serve(REPORT, lambda _node, _body: report_wire.encode(self.report(), clock()))
 
     def start(self) -> None:
         self.contracts.start()
         self.stack.start()
+        self.events.start()
 
     def close(self) -> None:
+        self.events.close()
         self._reports.close()
         self.stack.close()
         self.contracts.close()

@@ -17,6 +17,7 @@ ROUTES = (
     ("GET", "/v1/topology"),
     ("GET", "/v1/cluster"),
     ("GET", "/v1/nodes"),
+    ("GET", "/v1/events"),
     ("GET", "/v1/health"),
     ("GET", "/v1/power/contract"),
     ("POST", "/v1/power/contract"),

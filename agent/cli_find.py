@@ -21,11 +21,12 @@ SECONDS = 3.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long to wait for answers (%(default)s)")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
-    devices = find(SECONDS)
+    devices = find(options.seconds)
     if options.json:
         Console(soft_wrap=True).print_json(json.dumps({"devices": [asdict(device) for device in devices]}))
         return 0 if devices else 1

@@ -98,6 +98,7 @@ def _open6(index: int, keep: Callable[[socket.socket], None]) -> None:
 def _open(family: socket.AddressFamily, keep: Callable[[socket.socket], None]) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     keep(opened)
+    # Enough to share a port of a group with whoever lets it be shared. With SO_REUSEPORT as well, Linux (seen in 6.18)
+    # gives a packet of one network to any one of the sockets, that of another network, too.
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return opened

@@ -229,7 +229,7 @@ def test_one_forged_answer_takes_no_name_away_for_long(ether: Ether, leader: Res
     assert not leader.rivals and ether.holders(LEADER_HOST) == [ALPHA]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_packet_whatever_is_in_it_breaks_the_responder(data: st.DataObject) -> None:
     responder = Responder(A, random.Random(1).random)

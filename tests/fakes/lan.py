@@ -56,8 +56,10 @@ class Lan:
 
     def plug(self, host: Host, interface: str, *addresses: str) -> None:
         """Give the host an interface on this LAN."""
-        port = f"port{next(self._numbers)}"
-        self.bridge.ip(f"link add {port} type veth peer name {interface} netns {host.path}")
+        number = next(self._numbers)
+        port = f"port{number}"
+        # The kernel says at once that a pair is up, but a second later where both ends happen to have the same index.
+        self.bridge.ip(f"link add {port} index {1000 + number} type veth peer name {interface} netns {host.path}")
         self.bridge.ip(f"link set {port} master br0 up")
         host.ip("link set lo up")
         for address in addresses:  # before it is up, and with no search for a second owner: usable at once

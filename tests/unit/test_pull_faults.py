@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_registry import FakeRegistry
 from pulling import QUICK, WEIGHTS, refused, same_files, write_model
+from small_disk import fill, small_disk
 
 from agent.config import ModelsConfig
 from agent.errors import ModelError, NoRoomError, UnavailableError
@@ -234,27 +233,19 @@ def test_a_model_larger_than_the_disk_is_refused_before_a_byte_comes(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this machine lets nobody mount a small file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
 
 
 def test_a_disk_that_runs_full_in_the_middle_is_507_and_the_pull_goes_on_once_there_is_room(
-    small_disk: Path, registry: FakeRegistry, source: Path, published: dict[str, str]
+    disk: Path, registry: FakeRegistry, source: Path, published: dict[str, str]
 ) -> None:
-    store = ModelStore(small_disk / "state", {})
+    store = ModelStore(disk / "state", {})
     registry.hold = threading.Event()
     steps = make(store, registry).pull("medical")
     next(steps)
-    ballast = small_disk / "ballast"
-    with ballast.open("wb") as stream:
-        stream.write(bytes(shutil.disk_usage(small_disk).free - 128 * 1024))
+    ballast = fill(disk, all_but=128 * 1024)
     registry.hold.set()
     with pytest.raises(NoRoomError, match="disk is full"):
         list(steps)

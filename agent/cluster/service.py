@@ -80,4 +80,5 @@ class ClusterService:
             "power_cap": self.contracts.fault,
             "power_alert": self.contracts.alert,
             "membership": self.stack.fault,
+            "documents": self.stack.documents.fault,
         }

@@ -65,6 +65,8 @@ class Node:
             self._host,
             store,
         )
+        if config.cluster.mdns:
+            self._cluster.announce(config.server)
         keys = KeyRing(state_dir, self._cluster.stack.documents.store)
         self._puller = Puller(store, config.models)
         disk = Disk(store, self._puller.blobs, packed_weights(config))

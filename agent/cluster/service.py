@@ -10,12 +10,14 @@ from agent.cluster import report_wire
 from agent.cluster.client_address import ClientAddress
 from agent.cluster.contracts import PowerContracts
 from agent.cluster.event_hub import EventHub
+from agent.cluster.mdns import Mdns
 from agent.cluster.report import NodeReport, StackReport
 from agent.cluster.report_own import OwnReport
 from agent.cluster.reports import PURPOSE as REPORT
 from agent.cluster.reports import Reports
 from agent.cluster.stack import StackService
 from agent.cluster.state import Cluster, node_id
+from agent.config import ServerConfig
 from agent.models.host import ModelHost
 from agent.models.store import ModelStore
 from hal.base import Hardware
@@ -36,8 +38,9 @@ class ClusterService:
         store: ModelStore,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.node_id = node_id(device_id)
+        self.node_id, self._version = node_id(device_id), version
         self._hardware = hardware
+        self._mdns: Mdns | None = None
         self.contracts = PowerContracts(self.node_id, hardware, clock)
         told = ClientAddress(address, hardware.link)
         self._own = OwnReport(self.node_id, told, version, hardware, host, store, self._faults, clock)
@@ -46,12 +49,21 @@ class ClusterService:
         self.events = EventHub(self._reports.stack, stack.cluster, stack.membership.listen)
         stack.peers.serve(REPORT, lambda _node, _body: report_wire.encode(self.report(), clock()))
 
+    def announce(self, server: ServerConfig) -> None:
+        """Tell the LAN, from ``start`` to ``close``, what is served there and who leads. Before ``start``."""
+        self._mdns = Mdns(self.node_id, self._version, server, self.cluster(), simulated=self.simulated)
+        self.stack.membership.listen(self._mdns.update)
+
     def start(self) -> None:
         self.contracts.start()
         self.stack.start()
         self.events.start()
+        if self._mdns is not None:
+            self._mdns.start()
 
     def close(self) -> None:
+        if self._mdns is not None:
+            self._mdns.close()
         self.events.close()
         self._reports.close()
         self.stack.close()
@@ -81,4 +93,5 @@ class ClusterService:
             "power_alert": self.contracts.alert,
             "membership": self.stack.fault,
             "documents": self.stack.documents.fault,
+            "mdns": self._mdns.fault if self._mdns is not None else "",
         }

@@ -63,6 +63,8 @@ class TouchingNode:
 class TouchingStack:
     """``world`` has the hands. Module 1 has the supply."""
 
+    module: type[TouchingNode] = TouchingNode
+
     def __init__(self, folder: Path, size: int) -> None:
         self.world = World()
         # A net of loopback addresses of its own: each module listens on the same port.
@@ -73,7 +75,7 @@ class TouchingStack:
         self.world.plug("module-1")
         for number in range(2, size + 1):
             self.world.stack(f"module-{number - 1}", f"module-{number}")
-        self.nodes = [TouchingNode(self.world, each, folder / f"module-{each}", port) for each in range(1, size + 1)]
+        self.nodes = [self.module(self.world, each, folder / f"module-{each}", port) for each in range(1, size + 1)]
 
     def together(self, *nodes: TouchingNode) -> Cluster:
         """Wait until these (all), and no others, are one settled cluster for each of them, and trust one another."""

@@ -83,6 +83,8 @@ def test_a_lab_tells_what_becomes_of_its_devices_and_leaves_none_running(labs: l
     os.killpg(lower, signal.SIGKILL)
     lab.shows("module-1 ended (SIGKILL)")
     lab.shows("module-1 starts again")
+    lab.sim("stack", "module-2", "--on", "module-1")
+    until(lambda: lab.said().count("module-1, module-2; module-1 leads") == 2, lab.said)
     os.killpg(upper, signal.SIGSTOP)
     lab.process.kill()
     lab.process.wait(10)

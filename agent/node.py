@@ -12,6 +12,7 @@ from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
 from agent.cluster.service import ClusterService
+from agent.cluster.shared_names import SharedNames
 from agent.config import Config, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id
@@ -67,7 +68,8 @@ class Node:
         )
         if config.cluster.mdns:
             self._cluster.announce(config.server)
-        keys = KeyRing(state_dir, self._cluster.stack.documents.store)
+        documents = self._cluster.stack.documents.store
+        keys, store.names = KeyRing(state_dir, documents), SharedNames(documents)
         self._puller = Puller(store, config.models)
         disk = Disk(store, self._puller.blobs, packed_weights(config))
         disk.sweep_packed()

@@ -6,24 +6,21 @@ the store carry the model's name, percent-encoded, so that ``hf.co/org/name:tag`
     <state>/models/thox-pro-medical-32b/config.json ...
     <state>/models/hf.co%2Forg%2Fname%3Atag/config.json ...
     <state>/models/.partial-xyz/            something on its way in or out; swept at start
-    <state>/aliases.json                    {"other name": "model"}
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
-import json
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from agent import private_file
 from agent.errors import NotFoundError, RequestError
 from agent.models.checkpoint import StoredModel, inspect
 
@@ -66,19 +63,19 @@ def builtin_models() -> dict[str, Path]:
 class ModelStore:
     """The models on disk. Reads the disk at each question, so files that come and go are seen at once. Thread-safe.
 
-    ``root`` is the state folder; ``aliases`` are the configuration's: removable, but back after a restart.
+    ``root`` is the state folder; ``aliases`` are the configuration's: removable, but back after a restart. ``names``
+    are those that owners gave; the node puts its stack's there.
     """
 
     def __init__(self, root: Path, builtin: Mapping[str, Path], aliases: Mapping[str, str] | None = None) -> None:
         self._folder = root / "models"
         self._builtin = dict(builtin)
-        self._alias_file = root / "aliases.json"
         self._lock = threading.Lock()
         self._configured = {check_name(alias): check_name(name) for alias, name in (aliases or {}).items()}
         self._folder.mkdir(parents=True, exist_ok=True)
         for left in self._folder.glob(f"{_NEW}*"):
             shutil.rmtree(left, ignore_errors=True)
-        self._own = self._read_aliases()
+        self.names: MutableMapping[str, str] = {}
 
     @property
     def folder(self) -> Path:
@@ -96,7 +93,10 @@ class ModelStore:
     def aliases(self) -> dict[str, str]:
         """Other names, each with the model it stands for, the configuration's first."""
         with self._lock:
-            return {**self._configured, **self._own}
+            configured = dict(self._configured)
+        # Any node of the stack may have written them.
+        names = {k: v for k, v in self.names.items() if _NAME.fullmatch(k) and _NAME.fullmatch(v)}
+        return {**configured, **names}
 
     def find(self, name: str) -> StoredModel:
         """The model of this name or alias. Raises RequestError for what is no name, NotFoundError with the nearest."""
@@ -117,12 +117,10 @@ class ModelStore:
         raise self._missing(name)
 
     def alias(self, source: str, destination: str) -> StoredModel:
-        """Give a model another name, kept over restarts. Raises RequestError where the name is a model's own."""
+        """Give a model another name, on all of the stack. Raises RequestError where the name is a model's own."""
         model = self.find(source)
         self._check_unused(destination)
-        with self._lock:
-            self._own = {**self._own, destination: model.name}
-            self._write_aliases()
+        self.names[destination] = model.name
         return model
 
     def copy(self, source: str, destination: str) -> StoredModel:
@@ -156,12 +154,11 @@ class ModelStore:
             model.path.rename(trash / "gone")  # one step: nobody ever sees half a model
             shutil.rmtree(trash, ignore_errors=True)
             return model
+        if name not in self.aliases():
+            raise self._missing(name)
         with self._lock:
-            if name not in self._own and name not in self._configured:
-                raise self._missing(name)
             self._configured.pop(name, None)
-            if self._own.pop(name, None) is not None:
-                self._write_aliases()
+        self.names.pop(name, None)
         return None
 
     @contextmanager
@@ -206,29 +203,12 @@ class ModelStore:
         known = [
             *self._builtin,
             *(unquote(path.name) for path in self._folder.iterdir()),
-            *self._configured,
-            *self._own,
+            *self.aliases(),
         ]
         by_case = {other.casefold(): other for other in known if not other.startswith(_NEW)}
         near = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
         hint = f"did you mean {by_case[near[0]]}?" if near else "GET /v1/models lists the models of this device"
         return NotFoundError(f"The model {_shown(name)} does not exist", hint=hint, param="model")
-
-    def _read_aliases(self) -> dict[str, str]:
-        try:
-            stored = json.loads(self._alias_file.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise RequestError(
-                f"{self._alias_file} is not JSON: {error}",
-                hint="mend or delete it; it holds only other names of models",
-            ) from error
-        pairs = stored.items() if isinstance(stored, dict) else ()
-        return {k: v for k, v in pairs if isinstance(v, str) and _NAME.fullmatch(k) and _NAME.fullmatch(v)}
-
-    def _write_aliases(self) -> None:
-        private_file.replace(self._alias_file, f"{json.dumps(self._own, indent=2)}\n".encode())
 
 
 def _check_free(name: str, param: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from touching_stack import TouchingNode, TouchingStack, touching_stack, until
 
 from agent.auth import KeyRing
+from agent.cluster.shared_names import SharedNames
 from agent.errors import AuthenticationError
 
 
@@ -122,6 +123,19 @@ def test_what_a_member_wrote_stays_when_it_is_forgotten_and_what_it_writes_then_
 
 def _authors(node: TouchingNode) -> set[str]:
     return {str(row[5]) for row in node.stack.documents.store.read().to_json() if isinstance(row, list)}
+
+
+def test_another_name_of_a_model_is_good_on_all_nodes_until_one_of_them_takes_it_back(pair: TouchingStack) -> None:
+    first, second = (SharedNames(node.stack.documents.store) for node in pair.nodes)
+    first["gpt-4o"] = "thox-nano"
+    until(lambda: dict(second) == {"gpt-4o": "thox-nano"})
+    put(pair.nodes[0], "name", "odd", ["no", "model"])
+    until(lambda: agreed(pair))
+    assert len(second) == 1 and second.get("odd") is None
+    del second["gpt-4o"]
+    until(lambda: not first)
+    with pytest.raises(KeyError):
+        del first["gpt-4o"]
 
 
 def test_more_than_a_frame_of_documents_comes_over_and_a_damaged_file_is_filled_by_the_others(

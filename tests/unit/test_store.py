@@ -72,15 +72,19 @@ def test_an_alias_whose_model_is_gone_says_whose_it_was(tmp_path: Path) -> None:
     assert caught.value.message == "gpt-4o is another name of gone, which is not on this device"
 
 
-def test_an_alias_made_at_run_time_outlives_a_restart_and_one_of_the_configuration_comes_back(
+def test_an_alias_made_at_run_time_is_kept_with_its_stack_and_one_of_the_configuration_comes_back(
     tmp_path: Path, store: ModelStore
 ) -> None:
     store.alias("gpt-4o", "mine")
     store.remove("gpt-4o")
     assert store.aliases() == {"mine": "thox-nano"}
     again = ModelStore(tmp_path / "state", {"thox-nano": tmp_path / "shipped"}, {"gpt-4o": "thox-nano"})
+    again.names = store.names
     assert again.aliases() == {"gpt-4o": "thox-nano", "mine": "thox-nano"}
-    assert again.remove("mine") is None
+    again.names["../x"] = "thox-nano"  # whatever another node may have written
+    again.names["x"] = "../thox-nano"
+    assert "../x" not in again.aliases() and "x" not in again.aliases()
+    assert again.remove("mine") is None and "mine" not in store.aliases()
     with pytest.raises(NotFoundError):
         again.find("mine")
 

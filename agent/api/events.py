@@ -30,14 +30,16 @@ def events_blueprint(hub: EventHub, own_id: str) -> Blueprint:
     @describes("What happens to the stack, from now on", schema.EVENTS, media=sse.MIMETYPE, errors=(503,))
     def events() -> Response:
         listening = hub.listen()
-        response = Response(_stream(hub, listening, own_id, g.connection), headers=sse.HEADERS, mimetype=sse.MIMETYPE)
+        response = Response(stream(hub, listening, own_id, g.connection), headers=sse.HEADERS, mimetype=sse.MIMETYPE)
         response.call_on_close(listening.close)
         return response
 
     return blueprint
 
 
-def _stream(hub: EventHub, listening: Listening, own_id: str, connection: Connection) -> Iterator[bytes]:
+def stream(
+    hub: EventHub, listening: Listening, own_id: str, connection: Connection, keep_alive_s: float = KEEP_ALIVE_S
+) -> Iterator[bytes]:
     """Until the client leaves or the node stops. The first event is a snapshot, whatever the client saw before."""
     yield _HELLO
     quiet_since = looked = time.monotonic()
@@ -51,6 +53,6 @@ def _stream(hub: EventHub, listening: Listening, own_id: str, connection: Connec
         if told is not None:
             quiet_since = now
             yield event_bytes(told, own_id)
-        elif now - quiet_since >= KEEP_ALIVE_S:
+        elif now - quiet_since >= keep_alive_s:
             quiet_since = now
             yield _KEEP_ALIVE

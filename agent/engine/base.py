@@ -81,6 +81,7 @@ class Request:
     grammar: Grammar | None = None
     n: int = 1
     echo: bool = False  # the prompt is given back before its answer, with logprobs where those are asked for
+    adapter: str = ""  # which of those that were loaded with the model changes it; empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +247,12 @@ class Runner(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
         """Open a free slot for a sequence that starts with ``tokens``.
 
-        Returns how many leading tokens the cache holds already: at most ``len(tokens) - 1``, since the last one must be
-        computed for its logits.
+        ``adapter``: the number, from 1, of the adapter that changes the model for this slot; 0: none. Returns how many
+        leading tokens the cache holds already, computed with this adapter: at most ``len(tokens) - 1``, since the last
+        one must be computed for its logits.
         """
         ...
 
@@ -291,6 +293,7 @@ class Batch:
     pages: tuple[tuple[int, ...], ...]
     page_tokens: int
     copies: tuple[tuple[int, int, int], ...] = ()  # from page, to page, tokens: what a stage copies in its cache first
+    adapters: tuple[int, ...] = ()  # the adapter of each chunk, 0 for none; empty: none has one
 
 
 class Stage(Protocol):

@@ -6,6 +6,8 @@ together, one forward pass a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent.engine.base import (
     Answer,
     Embeddings,
@@ -29,7 +31,8 @@ class BatchedEngine:
 
     ``waiting``: requests that may wait beside those that have a slot. ``prefill_tokens``: tokens of prompts computed in
     a step, shared by all that are at their prompts; whoever is past that never waits for more than these. ``defaults``:
-    what a request leaves open. ``guesses``: speculation; None: every token has a step of its own.
+    what a request leaves open. ``guesses``: speculation; None: every token has a step of its own. ``adapters``: the
+    names of the runner's, in their order.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class BatchedEngine:
         buffer_bytes: int = BUFFER_BYTES,
         defaults: SamplingDefaults = OPENAI,
         guesses: Guesses | None = None,
+        adapters: Sequence[str] = (),
     ) -> None:
         use = runner.cache_use()
         self._intake = Intake(
@@ -56,6 +60,7 @@ class BatchedEngine:
             limit=min(runner.context_length, use.pages * use.page_tokens),
             buffer_bytes=buffer_bytes,
             defaults=defaults,
+            adapters={adapter: number for number, adapter in enumerate(adapters, 1)},
         )
         self._name = name
         self._context_length = runner.context_length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from agent.engine.defaults import OPENAI, SamplingDefaults
 from agent.engine.output import OutputParser
 from agent.engine.sampler import Sampler
 from agent.engine.sequence import Matcher, TextStream, TokenSequence, Vocabulary, Writer
-from agent.errors import RequestError
+from agent.errors import ModelError, RequestError
 
 
 class Tokens(Vocabulary, Protocol):
@@ -83,11 +83,17 @@ class Intake:
     limit: int  # tokens of prompt and answer together
     buffer_bytes: int
     defaults: SamplingDefaults = OPENAI
+    adapters: Mapping[str, int] = field(default_factory=dict)  # the runner's numbers of them, from 1
 
     def job(self, request: Request) -> Job:
         """Raises RequestError for what cannot be served."""
         if not request.prompts or request.n < 1:
             raise RequestError("there is nothing to answer", param="n" if request.prompts else "prompt")
+        if request.adapter and request.adapter not in self.adapters:
+            raise ModelError(
+                f"{request.adapter} could not be loaded with its base",
+                hint="the device's log says what is wrong with it",
+            )
         for token in request.sampling.logit_bias:
             if not 0 <= token < self.vocab_size:
                 raise RequestError(
@@ -168,6 +174,7 @@ class Intake:
             matcher=matcher,
             echo=Delta(index, self._prompt_text(prompt, tokens)) if request.echo else None,
             score=sampling.logprobs if request.echo else None,
+            adapter=self.adapters[request.adapter] if request.adapter else 0,
         )
 
     def _prompt_text(self, prompt: Prompt, tokens: list[int]) -> str:

@@ -220,7 +220,7 @@ class StepLoop:
                 self._tell(sequence, sequence.finish_at_once())
                 continue
             slot = self._free[0]
-            held = self._runner.begin(slot, sequence.prefix())
+            held = self._runner.begin(slot, sequence.prefix(), sequence.adapter)
             self._free.popleft()
             sequence.slot, sequence.held = slot, held
             if not self._runner.reserve(slot, len(sequence.tokens)):

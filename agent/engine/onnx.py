@@ -28,10 +28,12 @@ from agent.engine.onnx_decoder import (
     DecoderGraph,
 )
 from agent.engine.onnx_graph import Array, Session
+from agent.engine.onnx_lora import adapter_feeds
 from agent.engine.quantise import Quantisation
 from agent.engine.rows import RowTable
 from agent.engine.staged import StagedRunner, open_staged
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter, AdapterStack
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError, RequestError
 
@@ -49,6 +51,7 @@ class _Pass:
     length: int
     tokens: tuple[int, ...]  # of each row that has a chunk: its row, counted from ``first``
     inputs: tuple[int, ...]  # and where its tokens begin in the stage's inputs
+    adapters: tuple[int, ...]  # of each row, 0 for none
     wanted: tuple[tuple[int, int], ...]  # a row of this pass, flat, and the row of the stage's logits that it gives
 
 
@@ -68,6 +71,7 @@ class OnnxStage:
         row_tokens: int,
         exact: bool,
         threads: int,
+        adapters: AdapterStack | None = None,
     ) -> None:
         """``exact``: float32 throughout; else activations meet packed weights in int8. ``threads`` 0: all cores."""
         if spec.head_dim % 8:
@@ -79,8 +83,10 @@ class OnnxStage:
         self._first, self._last = layers.start == 0, layers.stop == spec.layers
         # One position more than a row may hold: where a row that has nothing to compute may always be written.
         shape = (rows, spec.kv_heads, row_tokens + 1, spec.head_dim)
-        graph = DecoderGraph(spec, layers, weights, row_tokens=row_tokens + 1, exact=exact).build()
+        adapted = frozenset() if adapters is None else frozenset(adapters.down)
+        graph = DecoderGraph(spec, layers, weights, row_tokens=row_tokens + 1, exact=exact, adapted=adapted).build()
         self._session: Session | None = graph.session(threads)
+        self._adapters = adapters
         weights.drop_pages()  # the session has laid out its own copy of every matrix but the embedding
         self._cache = {f"{name}{layer}": np.zeros(shape, np.float32) for layer in layers for name in (KEYS, VALUES)}
         self._held = [0] * rows  # tokens in each row: what is written beyond them destroys nothing
@@ -101,20 +107,23 @@ class OnnxStage:
 
     def close(self) -> None:
         """Free session and cache. The stage must not run any more."""
-        self._session = None
+        self._session = self._adapters = None
         self._cache = {}
 
     def _passes(self, batch: Batch) -> Iterator[_Pass]:
         decoding: list[tuple[int, int, int, int]] = []  # row, start, where in the inputs, where in the logits or -1
+        adapters: dict[int, int] = {}  # by row
         begin = logits = 0
-        for chunk, pages in zip(batch.chunks, batch.pages, strict=True):
+        each = batch.adapters or (0,) * len(batch.chunks)
+        for chunk, pages, used in zip(batch.chunks, batch.pages, each, strict=True):
             row, length = pages[0], len(chunk.tokens)
+            adapters[row] = used
             count = chunk.rows
             if length == 1:
                 decoding.append((row, chunk.start, begin, logits if count else -1))
             else:
                 wanted = tuple((length - count + index, logits + index) for index in range(count))
-                yield _Pass(row, (chunk.start,), length, (0,), (begin,), wanted)
+                yield _Pass(row, (chunk.start,), length, (0,), (begin,), (used,), wanted)
             begin, logits = begin + length, logits + count
             self._held[row] = chunk.start + length
         for group in self._neighbours(sorted(decoding)):
@@ -128,6 +137,7 @@ class OnnxStage:
                 1,
                 tuple(row - first for row, _, _, _ in group),
                 tuple(begin for _, _, begin, _ in group),
+                tuple(adapters.get(row, 0) for row in range(first, last + 1)),
                 tuple((row - first, logits) for row, _, _, logits in group if logits >= 0),
             )
 
@@ -156,6 +166,8 @@ class OnnxStage:
             LAST: last,
             LONGEST: np.array(int(last.max()) + 1, np.int32),
         }
+        if self._adapters is not None:
+            feeds |= adapter_feeds(self._adapters, part.adapters)
         outputs: dict[str, Array] = {}
         for name, cache in self._cache.items():
             feeds[name] = outputs[f"{UPDATED}{name}"] = cache[part.first : part.first + rows]
@@ -187,6 +199,7 @@ def open_onnx(
     cache: Path | None,
     cache_type: CacheType | None = None,
     report: Report | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
@@ -203,9 +216,17 @@ def open_onnx(
         )
     rows = max(1, min(slots, cache_tokens // context_length))
 
-    def stage(spec: DecoderSpec, layers: range, weights: Weights) -> Stage:
-        exact = quantisation == "float"
-        return OnnxStage(spec, layers, weights, rows=rows, row_tokens=context_length, exact=exact, threads=threads)
+    def stage(spec: DecoderSpec, layers: range, weights: Weights, adapters: AdapterStack | None) -> Stage:
+        return OnnxStage(
+            spec,
+            layers,
+            weights,
+            rows=rows,
+            row_tokens=context_length,
+            exact=quantisation == "float",
+            threads=threads,
+            adapters=adapters,
+        )
 
     return open_staged(
         checkpoint,
@@ -218,4 +239,5 @@ def open_onnx(
         threads=threads,
         cache=cache,
         report=report,
+        adapters=adapters,
     )

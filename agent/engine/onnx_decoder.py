@@ -34,11 +34,21 @@ UPDATED = "updated."  # + the name of a cache input
 class DecoderGraph:
     """The graph of ``layers``, with the embedding if layer 0 is among them, with norm and head if the last one is."""
 
-    def __init__(self, spec: DecoderSpec, layers: range, weights: Weights, *, row_tokens: int, exact: bool) -> None:
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        layers: range,
+        weights: Weights,
+        *,
+        row_tokens: int,
+        exact: bool,
+        adapted: frozenset[str] = frozenset(),
+    ) -> None:
+        """``adapted``: the matrices that adapters change, which are further inputs (onnx_lora)."""
         self._spec, self._layers, self._weights = spec, layers, weights
         self._row_tokens = row_tokens
         self._graph = GraphBuilder("stage")
-        self._parts = Parts(self._graph, spec, weights, exact)
+        self._parts = Parts(self._graph, spec, weights, exact, adapted)
         self._tables: dict[Rope, tuple[str, str]] = {}
         self._growth = ""  # what scales the queries of each token, where the decoder does so
 

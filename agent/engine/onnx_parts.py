@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agent.engine.base import Floats
 from agent.engine.decoder import DecoderSpec
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder
+from agent.engine.onnx_lora import adapters_added, mask_input
 from agent.engine.quantise import Packed, pair_nibbles
 from agent.engine.weights_packed import Weights
 
@@ -20,11 +21,20 @@ _BLOCKS = (128, 64, 32, 16)  # inputs to a scale that MatMulNBits knows, of thos
 class Parts:
     """Adds them to a graph. Every method gives the name of its result."""
 
-    def __init__(self, graph: GraphBuilder, spec: DecoderSpec, weights: Weights, exact: bool) -> None:
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        spec: DecoderSpec,
+        weights: Weights,
+        exact: bool,
+        adapted: frozenset[str] = frozenset(),
+    ) -> None:
         self.graph = graph
         self.weights = weights
         self.accuracy = 1 if exact else 4  # of MatMulNBits: float32 throughout, or activations in int8 by block
         self._spec = spec
+        self._adapted = adapted  # matrices that adapters change, without .weight
+        self._mask = ""  # of the adapters, once one is in the graph
 
     def norm(self, x: str, name: str) -> str:
         """RMS norm over the last dimension (Zhang and Sennrich 2019, arXiv:1910.07467)."""
@@ -57,6 +67,20 @@ class Parts:
         return self.scaled(self.graph.node("Tanh", self.scaled(x, 1 / cap)), cap) if cap else x
 
     def linear(self, x: str, names: Sequence[str], biased: bool) -> str:
+        if self._adapted.intersection(names):
+            parts = [self._changed(x, name, self._plain(x, [name], biased)) for name in names]
+            return self.graph.node("Concat", *parts, axis=-1) if parts[1:] else parts[0]
+        return self._plain(x, names, biased)
+
+    def _changed(self, x: str, name: str, product: str) -> str:
+        """The product with what adapters add to it."""
+        if name not in self._adapted:
+            return product
+        self._mask = self._mask or mask_input(self.graph)
+        added = adapters_added(self.graph, x, name, self.weights.matrix(f"{name}.weight").shape, self._mask)
+        return self.graph.node("Add", product, added)
+
+    def _plain(self, x: str, names: Sequence[str], biased: bool) -> str:
         product = self.multiply(x, [f"{name}.weight" for name in names])
         if not biased:
             return product

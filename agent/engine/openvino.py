@@ -30,10 +30,12 @@ from agent.engine.openvino_graph import (
     VALUES,
     build_graph,
 )
+from agent.engine.openvino_lora import BoundAdapters
 from agent.engine.pages import PageTable
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner, open_staged
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter, AdapterStack
 from agent.engine.weights_packed import Weights
 from agent.errors import EngineError, ModelError
 
@@ -68,6 +70,7 @@ class OpenVinoStage:
         activations: int,
         threads: int,
         cache_type: CacheType | None = None,
+        adapters: AdapterStack | None = None,
     ) -> None:
         """``activations``: how many share a scale as int8; 0: float32 throughout. ``threads`` 0: all cores.
 
@@ -79,6 +82,8 @@ class OpenVinoStage:
         self._weights: Weights | None = weights  # the graph's constants are views of it
         self._first = layers.start == 0
         self._last = layers.stop == spec.layers
+        self._adapters = None if adapters is None else BoundAdapters(adapters)
+        adapted = frozenset() if adapters is None else frozenset(adapters.down)
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": activations,
@@ -89,7 +94,7 @@ class OpenVinoStage:
         if not activations:
             properties["INFERENCE_PRECISION_HINT"] = "f32"
         try:
-            compiled = ov.Core().compile_model(build_graph(spec, layers, weights), "CPU", properties)
+            compiled = ov.Core().compile_model(build_graph(spec, layers, weights, adapted), "CPU", properties)
             self._request: Any = compiled.create_infer_request()
             for port in compiled.inputs:
                 name = port.any_name
@@ -131,6 +136,8 @@ class OpenVinoStage:
         try:
             for name, value in values.items():
                 self._request.set_tensor(name, ov.Tensor(value))
+            if self._adapters is not None:
+                self._adapters.bind(self._request, batch)
             self._request.infer()
             result: Floats = self._request.get_output_tensor(0).data
         except RuntimeError as error:
@@ -139,7 +146,7 @@ class OpenVinoStage:
 
     def close(self) -> None:
         """Free weights, graph and cache."""
-        self._request = self._weights = None
+        self._request = self._weights = self._adapters = None
         self._page_lists.clear()
 
     def _page_list(self, slot: int, pages: tuple[int, ...]) -> NDArray[np.int32]:
@@ -163,6 +170,7 @@ def open_openvino(
     cache: Path | None,
     cache_type: CacheType | None = None,
     report: Report | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> StagedRunner:
     """A runner of a whole model in this process, in one stage or, where ``cuts`` says so, in several.
 
@@ -172,7 +180,7 @@ def open_openvino(
     """
     pages = -(-cache_tokens // PAGE_TOKENS)
 
-    def stage(spec: DecoderSpec, layers: range, weights: Weights) -> Stage:
+    def stage(spec: DecoderSpec, layers: range, weights: Weights, adapters: AdapterStack | None) -> Stage:
         return OpenVinoStage(
             spec,
             layers,
@@ -181,6 +189,7 @@ def open_openvino(
             activations=activation_group(weights),
             threads=threads,
             cache_type=cache_type,
+            adapters=adapters,
         )
 
     table = PageTable(pages, PAGE_TOKENS, slots)
@@ -195,6 +204,7 @@ def open_openvino(
         threads=threads,
         cache=cache,
         report=report,
+        adapters=adapters,
     )
 
 

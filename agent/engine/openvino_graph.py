@@ -38,10 +38,11 @@ KEYS = "keys."  # + layer: [pages, kv heads, page tokens, head size and scales],
 VALUES = "values."
 
 
-def build_graph(spec: DecoderSpec, layers: range, weights: Weights) -> ov.Model:
+def build_graph(spec: DecoderSpec, layers: range, weights: Weights, adapted: frozenset[str] = frozenset()) -> ov.Model:
     """The graph of these layers, with the embedding if layer 0 is among them, with norm and head if the last one is.
 
-    Constants are views of ``weights``, which must outlive the graph. Raises ModelError for a decoder that OpenVINO
+    Constants are views of ``weights``, which must outlive the graph. ``adapted``: the matrices that adapters change,
+    which are further inputs (openvino_lora). Raises ModelError for a decoder that OpenVINO
     cannot compute.
     """
     if spec.attention_cap:
@@ -49,7 +50,7 @@ def build_graph(spec: DecoderSpec, layers: range, weights: Weights) -> ov.Model:
             "OpenVINO's paged attention has no soft-capping, which this model was trained with",
             hint="pip install onnxruntime onnx: ONNX Runtime computes it",
         )
-    graph = Graph(spec, weights)
+    graph = Graph(spec, weights, adapted=adapted)
     if layers.start == 0:
         tokens = graph.parameter(TOKENS, [-1], ov.Type.i64)
         embedded = ops.unsqueeze(ops.gather(graph.matrix(EMBEDDING), tokens, ints(0)), ints([1]))

@@ -16,6 +16,7 @@ from openvino import opset13 as ops
 
 from agent.engine.base import Floats
 from agent.engine.decoder import DecoderSpec
+from agent.engine.openvino_lora import DOWN, MASK, UP, added
 from agent.engine.quantise import Packed
 from agent.engine.weights_packed import Weights
 
@@ -27,6 +28,8 @@ class Graph:
     spec: DecoderSpec
     weights: Weights
     parameters: list[Any] = field(default_factory=list)
+    adapted: frozenset[str] = frozenset()  # matrices that adapters change, without .weight
+    mask: Any = None  # of the adapters, once one is in the graph
 
     def parameter(self, name: str, shape: Sequence[int], kind: ov.Type) -> Any:  # noqa: ANN401  openvino's Node
         node = ops.parameter(shape, kind)
@@ -50,7 +53,17 @@ class Graph:
 
     def linear(self, inputs: Any, name: str, biased: bool) -> Any:  # noqa: ANN401
         product = ops.matmul(inputs, self.matrix(f"{name}.weight"), False, True)
-        return ops.add(product, self.row(f"{name}.bias", 3)) if biased else product
+        if biased:
+            product = ops.add(product, self.row(f"{name}.bias", 3))
+        return ops.add(product, self._adapters(inputs, name)) if name in self.adapted else product
+
+    def _adapters(self, inputs: Any, name: str) -> Any:  # noqa: ANN401
+        outputs, width = self.weights.matrix(f"{name}.weight").shape
+        if self.mask is None:
+            self.mask = self.parameter(MASK, [-1, -1], ov.Type.f32)
+        down = self.parameter(f"{DOWN}{name}", [-1, width], ov.Type.f32)
+        up = self.parameter(f"{UP}{name}", [-1, outputs], ov.Type.f32)
+        return added(inputs, down, up, self.mask, (outputs, width))
 
     def row(self, name: str, rank: int) -> Any:  # noqa: ANN401
         """A vector that spreads over all but the last of ``rank`` dimensions."""

@@ -1,9 +1,9 @@
 """Which page of a paged key-value cache belongs to whom, and which can be used again. Pure.
 
 A page holds ``page_tokens`` tokens. Once it is full it is known by its tokens and by the page before it, so a sequence
-that starts with the same tokens takes the same pages; whole pages alone are shared, and what is full is never written
-again. A page that nobody holds stays known until its room is needed; of those, the one unused for longest goes first,
-and the end of a sequence before its beginning.
+that starts with the same tokens, and has the same adapter, takes the same pages; whole pages alone are shared, and what
+is full is never written again. A page that nobody holds stays known until its room is needed; of those, the one unused
+for longest goes first, and the end of a sequence before its beginning.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from agent.engine.base import CacheUse
 
-_ROOT = 0  # the block before the first
+_ROOT = 0  # the block before the first; of a sequence with an adapter, the adapter's number below it
 
 # A full page's name: the number of the block before it, and its tokens. Block numbers are never used twice, so equal
 # names mean equal tokens from the very start; a dictionary compares the tokens themselves, not their hash alone.
@@ -50,13 +50,13 @@ class PageTable:
     def slots(self) -> int:
         return len(self._slots)
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
         """Open a slot; how many leading tokens its pages hold already, at most all but one."""
         if self._slots[slot] is not None:
             raise ValueError(f"slot {slot} is open already")
         size = self._page_tokens
         pages: list[int] = []
-        block = _ROOT
+        block = _ROOT - adapter
         for start in range(0, len(tokens) - size, size):
             found = self._known.get((block, tuple(tokens[start : start + size])))
             if found is None:

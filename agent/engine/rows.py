@@ -20,6 +20,7 @@ class RowTable:
         self._row_tokens = row_tokens
         self._rows: list[tuple[int] | None] = [None] * slots  # of each open slot, as ``pages`` shows it
         self._held: list[list[int]] = [[] for _ in range(slots)]  # the tokens in each row, without guesses
+        self._adapters = [0] * slots  # with which the tokens in each row were computed
         self._guesses: list[list[int]] = [[] for _ in range(slots)]  # what follows them and may yet be dropped
         self._idle = OrderedDict.fromkeys(range(slots))  # rows that nobody holds, longest unused first
         self._copies: list[tuple[int, int, int]] = []
@@ -28,12 +29,13 @@ class RowTable:
     def slots(self) -> int:
         return len(self._rows)
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
         """Open a slot; how many leading tokens its row holds already, at most all but one."""
         if self._rows[slot] is not None:
             raise ValueError(f"slot {slot} is open already")
         wanted = list(tokens[:-1])
-        common = [_common(held, wanted) for held in self._held]
+        rows = zip(self._held, self._adapters, strict=True)
+        common = [_common(held, wanted) if own == adapter else 0 for held, own in rows]
         # Of equal ones a row that nobody holds, which may need no copy.
         source = max(range(len(common)), key=lambda row: (common[row], row in self._idle))
         shared = common[source]
@@ -42,7 +44,7 @@ class RowTable:
             row = next(iter(self._idle))
         if shared and row != source:
             self._copies.append((source, row, shared))
-        self._held[row] = wanted[:shared]
+        self._held[row], self._adapters[row] = wanted[:shared], adapter
         del self._idle[row]
         self._rows[slot] = (row,)
         return shared

@@ -122,6 +122,7 @@ class TokenSequence:
     matcher: Matcher | None = None
     echo: Delta | None = None  # the prompt's text, given back before the first token
     score: int | None = None  # alternatives to each token of the prompt; None: no log probabilities of the prompt
+    adapter: int = 0  # the runner's number of it; 0: none
     after: TokenSequence | None = None  # a sibling with the same prompt, whose prefix is worth waiting for
     place: Place = field(default_factory=lambda: Place(0.0, 0, 0))
     slot: int | None = None

@@ -13,6 +13,7 @@ from agent.engine.base import Batch, CacheUse, Chunk, Logits, Report, Stage
 from agent.engine.decoder import DecoderSpec
 from agent.engine.quantise import Quantisation
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter, AdapterStack
 from agent.engine.weights_packed import Weights
 
 
@@ -25,8 +26,11 @@ class CacheTable(Protocol):
     @property
     def slots(self) -> int: ...
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
-        """Open a slot; how many leading tokens its pages hold already, at most ``len(tokens) - 1``."""
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
+        """Open a slot; how many leading tokens its pages hold already, at most ``len(tokens) - 1``.
+
+        Only what was computed with the same adapter counts.
+        """
         ...
 
     def reserve(self, slot: int, length: int) -> bool:
@@ -71,6 +75,7 @@ class StagedRunner:
         self._context_length = context_length
         self._vocab_size = vocab_size
         self._page_tokens = table.use().page_tokens
+        self._adapters = [0] * table.slots  # of each slot
         self._copies: tuple[tuple[int, int, int], ...] = ()  # asked of the stages, but not known to be done
 
     @property
@@ -85,8 +90,10 @@ class StagedRunner:
     def vocab_size(self) -> int:
         return self._vocab_size
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
-        return self._table.begin(slot, tokens)
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
+        held = self._table.begin(slot, tokens, adapter)
+        self._adapters[slot] = adapter
+        return held
 
     def reserve(self, slot: int, length: int) -> bool:
         if length > self._context_length:
@@ -103,7 +110,8 @@ class StagedRunner:
             raise ValueError(f"token ids must be within 0 to {self._vocab_size - 1}")
         pages = tuple(self._table.pages(chunk.slot) for chunk in chunks)
         self._copies += self._table.copies()
-        batch = Batch(tuple(chunks), pages, self._page_tokens, self._copies)
+        adapters = tuple(self._adapters[chunk.slot] for chunk in chunks)
+        batch = Batch(tuple(chunks), pages, self._page_tokens, self._copies, adapters if any(adapters) else ())
         states = self._stages[0].run(tokens, batch)
         for stage in self._stages[1:]:
             states = stage.run(states, batch)
@@ -143,7 +151,7 @@ def open_staged(
     checkpoint: Checkpoint,
     spec: DecoderSpec,
     quantisation: Quantisation,
-    make: Callable[[DecoderSpec, range, Weights], Stage],
+    make: Callable[[DecoderSpec, range, Weights, AdapterStack | None], Stage],
     table: CacheTable,
     *,
     cuts: Sequence[range] | None,
@@ -151,11 +159,12 @@ def open_staged(
     threads: int,
     cache: Path | None,
     report: Report | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> StagedRunner:
     """A runner of a whole model, of the stages that ``make`` makes: one or, where ``cuts`` says so, several.
 
     ``threads`` 0: one for each core. ``cache``: a folder of this model's own for its packed weights. ``report`` hears
-    how far it is. Raises what Weights.open and ``make`` do.
+    how far it is. ``adapters`` are numbered from 1 in this order. Raises what Weights.open and ``make`` do.
     """
     told = report or (lambda stage, share: None)
     spec = spec.within(context_length)
@@ -169,5 +178,6 @@ def open_staged(
         packers = threads or os.cpu_count() or 1
         weights = Weights.open(checkpoint, spec, layers, quantisation, cache=cache, threads=packers, told=packing)
         told("compiling", index / len(ranges))
-        stages.append(make(spec, layers, weights))
+        stack = AdapterStack(adapters, spec.tensors(layers))
+        stages.append(make(spec, layers, weights, stack if stack.down else None))  # None: nothing of it is changed
     return StagedRunner(stages, table, context_length=context_length, vocab_size=spec.vocab)

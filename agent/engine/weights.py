@@ -48,12 +48,7 @@ class Checkpoint:
         maps = []
         files = _files(folder)
         for path in files:
-            try:
-                data, found = _map_file(path)
-            except FileNotFoundError:
-                raise ModelError(f"{path.name} is missing", hint=_INCOMPLETE) from None
-            except (OSError, SafetensorError) as error:
-                raise ModelError(f"{path.name} cannot be read: {error}", hint=_INCOMPLETE) from error
+            data, found = map_tensors(path)
             tensors |= {tensor_name(name): tensor for name, tensor in found.items()}
             maps.append(data)
         return cls(stack_experts(join_int4(tensors, _compression(folder))), maps, _digest(files))
@@ -132,8 +127,17 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def map_tensors(path: Path) -> tuple[mmap.mmap, dict[str, Tensor]]:
+    """The map of a safetensors file, and views of all tensors in it. Raises ModelError."""
+    try:
+        return _map_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path.name} is missing", hint=_INCOMPLETE) from None
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path.name} cannot be read: {error}", hint=_INCOMPLETE) from error
+
+
 def _map_file(path: Path) -> tuple[mmap.mmap, dict[str, Tensor]]:
-    """A file's map, and views of all tensors in it."""
     with safe_open(path, framework="np"):
         pass  # the library has now checked the header: offsets lie in the file, one after the other, and fit the shapes
     with path.open("rb") as file:

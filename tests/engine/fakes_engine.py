@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fakes_runner import FakeRunner
@@ -28,6 +28,7 @@ def engine_over(
     prefill_tokens: int = 256,
     buffer_bytes: int = 1 << 20,
     guesses: Guesses | None = None,
+    adapters: Sequence[str] = (),
 ) -> Iterator[BatchedEngine]:
     engine = BatchedEngine(
         "fake",
@@ -41,6 +42,7 @@ def engine_over(
         prefill_tokens=prefill_tokens,
         buffer_bytes=buffer_bytes,
         guesses=guesses,
+        adapters=adapters,
     )
     try:
         yield engine

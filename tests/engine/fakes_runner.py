@@ -71,6 +71,7 @@ class FakeRunner:
         self.on_forward = on_forward
         self.calls: list[tuple[Chunk, ...]] = []
         self.begun: list[tuple[int, int]] = []  # (tokens, of them held) of each begin
+        self.adapters: list[int] = []  # of each begin
         self.closed = threading.Event()
         self.entered = threading.Semaphore(0)  # released at the start of every forward pass
         self._pages, self._page_tokens = pages, page_tokens
@@ -80,7 +81,7 @@ class FakeRunner:
         self._known: set[tuple[int, ...]] = set()
         self._thread: int | None = None
 
-    def begin(self, slot: int, tokens: Sequence[int]) -> int:
+    def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
         self._same_thread()
         assert 0 <= slot < self.slots and slot not in self._held, "the slot must be free"
         assert tokens, "a sequence has a first token"
@@ -94,6 +95,7 @@ class FakeRunner:
         self._held[slot] = list(tokens[:held])
         self._reserved[slot] = held
         self.begun.append((len(tokens), held))
+        self.adapters.append(adapter)
         return held
 
     def reserve(self, slot: int, length: int) -> bool:

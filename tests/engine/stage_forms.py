@@ -12,6 +12,7 @@ from agent.engine.onnx import open_onnx
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter
 
 _OPEN: dict[str, Callable[..., StagedRunner]] = {"onnx": open_onnx}
 if platform.machine() == "x86_64":
@@ -35,6 +36,7 @@ def open_form(
     slots: int = 4,
     context_length: int = 256,
     cache: Path | None = None,
+    adapters: Sequence[Adapter] = (),
 ) -> StagedRunner:
     """A runner of a checkpoint in one of the forms, with a cache for a full context in every slot."""
     return _OPEN[form](
@@ -47,4 +49,5 @@ def open_form(
         cache_tokens=slots * context_length,
         threads=2,
         cache=cache,
+        adapters=adapters,
     )

@@ -179,10 +179,10 @@ def test_a_bug_in_the_text_of_one_answer_ends_that_one_alone() -> None:
 
 def test_a_runner_that_cannot_even_begin_fails_that_request_alone() -> None:
     class Picky(FakeRunner):
-        def begin(self, slot: int, tokens: Sequence[int]) -> int:
+        def begin(self, slot: int, tokens: Sequence[int], adapter: int = 0) -> int:
             if tokens[0] == 13:
                 raise RuntimeError("no")
-            return super().begin(slot, tokens)
+            return super().begin(slot, tokens, adapter)
 
     with engine_over(Picky(counting(64))) as engine:
         with pytest.raises(EngineError):

@@ -130,16 +130,18 @@ class Pages(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table = PageTable(self.PAGES, PAGE, self.SLOTS)
-        self.open: dict[int, list[int]] = {}
-        self.memory: dict[int, list[int]] = {}  # page -> tokens written to it so far
+        self.open: dict[int, list[int]] = {}  # what each slot holds: tokens, marked with the slot's adapter
+        self.adapters: dict[int, int] = {}
+        self.memory: dict[int, list[int]] = {}  # page -> what was written to it so far
 
     @precondition(lambda self: len(self.open) < self.SLOTS)
-    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=24))
-    def begin(self, tokens: list[int]) -> None:
+    @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=24), adapter=st.integers(0, 2))
+    def begin(self, tokens: list[int], adapter: int) -> None:
         slot = next(slot for slot in range(self.SLOTS) if slot not in self.open)
-        reused = self.table.begin(slot, tokens)
+        reused = self.table.begin(slot, tokens, adapter)
         assert reused < len(tokens)
-        self.open[slot] = tokens[:reused]
+        self.adapters[slot] = adapter
+        self.open[slot] = [_marked(token, adapter) for token in tokens[:reused]]
         if self.table.reserve(slot, len(tokens)):
             self.write(slot, tokens[reused:])
 
@@ -185,8 +187,8 @@ class Pages(RuleBasedStateMachine):
             page, place = pages[len(held) // PAGE], len(held) % PAGE
             others = [other for other in self.open if other != slot and page in self.table.pages(other)]
             assert not others, "a page that is shared is never written"
-            self.memory[page] = [*self.memory.get(page, [])[:place], token]
-            held.append(token)
+            held.append(_marked(token, self.adapters[slot]))
+            self.memory[page] = [*self.memory.get(page, [])[:place], held[-1]]
         self.table.append(slot, tokens, guessed)
 
     @invariant()
@@ -211,6 +213,11 @@ class Pages(RuleBasedStateMachine):
         assert self.table.reserve(0, self.PAGES * PAGE), "all pages can be had again"
         assert not self.table.reserve(0, self.PAGES * PAGE + 1)
         assert sorted(self.table.pages(0)) == list(range(self.PAGES))
+
+
+def _marked(token: int, adapter: int) -> int:
+    """What the cache holds of a token: another key and value with each adapter."""
+    return token + 2 * adapter
 
 
 TestPages = Pages.TestCase

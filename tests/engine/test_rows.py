@@ -103,6 +103,16 @@ def test_wrong_calls_are_refused() -> None:
             call(1)
 
 
+def test_what_another_adapter_computed_is_no_beginning() -> None:
+    table, cache = RowTable(2, 64), TokenCache(2)
+    filled(table, cache, 0, [1, 2, 3, 4])
+    table.release(0)
+    assert table.begin(0, [1, 2, 3, 4, 5], 1) == 0
+    table.append(0, [1, 2, 3, 4, 5])
+    table.release(0)
+    assert (table.begin(0, [1, 2, 3, 9], 2), table.begin(1, [1, 2, 3, 9], 1)) == (0, 3)
+
+
 def test_guesses_are_kept_or_dropped_and_never_used_by_others() -> None:
     table = RowTable(2, 16)
     table.begin(0, [1, 2])

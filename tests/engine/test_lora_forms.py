@@ -1,0 +1,130 @@
+"""Adapters in every form of the decoder: the oracle is PEFT on transformers, in float32."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from adapters import differs, random_adapter
+from checkpoints import RandomCheckpoint, assert_close, prompt_tokens, random_checkpoint
+from stage_forms import FORMS, open_form, read_spec
+
+from agent.engine.base import Chunk
+from agent.engine.quantise import Quantisation
+from agent.engine.staged import StagedRunner
+
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+def greedy(runner: StagedRunner, adapter: int, prompt: list[int], count: int) -> list[int]:
+    held = runner.begin(0, prompt, adapter)
+    assert runner.reserve(0, len(prompt) + count)
+    tokens = [int(runner.forward([Chunk(0, held, prompt[held:])])[0].argmax())]
+    while len(tokens) < count:
+        tokens.append(int(runner.forward([Chunk(0, len(prompt) + len(tokens) - 1, tokens[-1:])])[0].argmax()))
+    runner.release(0)
+    return tokens
+
+
+@forms
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("llama", "all"),
+        ("llama-biased", "all"),
+        ("qwen2", "patterns"),
+        ("qwen3", "some"),
+        ("gemma3", "rs"),
+        ("phi3", "fused"),
+        ("qwen2-moe", "some"),
+    ],
+)
+def test_logits_with_an_adapter_equal_those_of_peft(form: str, family: str, name: str) -> None:
+    adapter, tokens = random_adapter(family, name), prompt_tokens(60, seed=1)
+    assert differs(random_checkpoint(family).logits(tokens), adapter.model.logits(tokens)) > 0.02
+    runner = open_form(form, random_checkpoint(family).folder, adapters=[adapter.open()])
+    runner.begin(2, tokens, 1)
+    assert runner.reserve(2, len(tokens))
+    parts = [runner.forward([Chunk(2, 0, tokens[:41], "all")]).copy()]
+    parts += [runner.forward([Chunk(2, at, tokens[at : at + 1])]).copy() for at in range(41, 60)]
+    assert_close(np.concatenate(parts), adapter.model.logits(tokens))
+    runner.close()
+
+
+@forms
+def test_one_step_computes_each_slot_with_its_own_adapter(form: str) -> None:
+    family = "llama"
+    own = [random_adapter(family, name) for name in ("all", "some", "rs")]
+    models: list[RandomCheckpoint] = [random_checkpoint(family), *(one.model for one in own)]
+    runner = open_form(form, models[0].folder, slots=8, adapters=[one.open() for one in own])
+    texts = {slot: prompt_tokens(20 + slot, seed=slot) for slot in (0, 2, 3, 5, 6, 7)}
+    adapter = {0: 3, 2: 0, 3: 1, 5: 2, 6: 1, 7: 0}
+    for slot, tokens in texts.items():
+        assert runner.begin(slot, tokens, adapter[slot]) == 0
+        assert runner.reserve(slot, len(tokens) + 1)
+        if slot not in (3, 7):
+            runner.forward([Chunk(slot, 0, tokens[:-1], "none")])
+    # Two prompts, one of them without an adapter, among single tokens of all kinds.
+    chunks = [Chunk(s, len(t) - 1, t[-1:]) if s not in (3, 7) else Chunk(s, 0, t) for s, t in texts.items()]
+    expected = [models[adapter[slot]].logits(tokens)[-1] for slot, tokens in texts.items()]
+    assert_close(runner.forward(chunks), np.stack(expected))
+    # The next steps need fewer of them, then none, then another one.
+    for wanted in ((5, 2), (2, 7), (0,), (3, 6)):
+        for slot in wanted:
+            texts[slot].append(9)
+        chunks = [Chunk(slot, len(texts[slot]) - 1, [9]) for slot in wanted]
+        for slot in wanted:
+            assert runner.reserve(slot, len(texts[slot]))
+        expected = [models[adapter[slot]].logits(texts[slot])[-1] for slot in wanted]
+        assert_close(runner.forward(chunks), np.stack(expected))
+    runner.close()
+
+
+@forms
+def test_what_one_adapter_computed_is_not_taken_for_another_or_for_none(form: str) -> None:
+    first, second = random_adapter("llama", "all"), random_adapter("llama", "rs")
+    base = random_checkpoint("llama")
+    runner = open_form(form, base.folder, adapters=[first.open(), second.open()])
+    prompt = prompt_tokens(70, seed=3)
+    for adapter, model in ((1, first.model), (2, second.model), (0, base)):
+        assert runner.begin(1, prompt, adapter) == 0
+        assert runner.reserve(1, len(prompt))
+        assert_close(runner.forward([Chunk(1, 0, prompt)]), model.logits(prompt)[-1:])
+        runner.release(1)
+    held = runner.begin(1, prompt, 1)  # its own beginning is still there
+    assert held >= 32
+    assert runner.reserve(1, len(prompt))
+    assert_close(runner.forward([Chunk(1, held, prompt[held:])]), first.model.logits(prompt)[-1:])
+    runner.close()
+
+
+@forms
+def test_a_model_cut_in_stages_has_each_stages_part_of_the_adapter(form: str) -> None:
+    family, adapter = "llama", random_adapter("llama", "some")  # changes layer 1 alone
+    base = random_checkpoint(family)
+    ends = list(range(read_spec(base.folder).layers + 1))
+    cuts = [range(start, stop) for start, stop in itertools.pairwise(ends)]
+    runner = open_form(form, base.folder, cuts=cuts, adapters=[adapter.open()])
+    prompt = prompt_tokens(20, seed=2)
+    assert greedy(runner, 1, prompt, 5) == adapter.model.greedy(prompt, 5)
+    assert greedy(runner, 0, prompt, 5) == base.greedy(prompt, 5)
+    runner.close()
+
+
+@forms
+@pytest.mark.parametrize("quantisation", ["int8", "int4"])
+def test_adapters_stay_float_beside_packed_weights(form: str, quantisation: Quantisation) -> None:
+    """The base strays by its own rounding; what the adapter adds to it is as large as in PEFT."""
+    adapter, tokens = random_adapter("llama", "all"), prompt_tokens(40, seed=8)
+    base = random_checkpoint("llama")
+    runner = open_form(form, base.folder, quantisation, adapters=[adapter.open()])
+    logits = []
+    for number in (0, 1):
+        runner.begin(number, tokens, number)
+        assert runner.reserve(number, len(tokens))
+        logits.append(runner.forward([Chunk(number, 0, tokens, "all")]).copy())
+    wanted = adapter.model.logits(tokens) - base.logits(tokens)
+    found = logits[1] - logits[0]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.5
+    runner.close()

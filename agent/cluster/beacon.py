@@ -55,6 +55,7 @@ class Beacon:
     incarnation: int
     seq: int
     heard: tuple[Heard, ...]
+    late: tuple[str, ...]  # whose word, of those, had been so long on its way that it proves nothing
     term: int  # of the last epoch that the sender accepted, in this run or before
     epoch: Epoch | None  # that it is in; None: in none since it started
     reigns: bool  # it leads that epoch, and means to go on
@@ -77,7 +78,7 @@ class Beacon:
 
     @cached_property
     def hears(self) -> frozenset[str]:
-        return frozenset(each.id for each in self.heard)
+        return frozenset(each.id for each in self.heard).difference(self.late)
 
 
 def encode(beacon: Beacon) -> bytes:
@@ -95,6 +96,7 @@ def encode(beacon: Beacon) -> bytes:
             node.address, node.ram_bytes, node.tops, int(node.external_power), node.battery_percent, node.version,
         ],
         "h": [[ref(each.id), each.incarnation, each.seq, each.held_ms] for each in beacon.heard],
+        "l": [ref(each) for each in beacon.late],
         "f": [[ref(each.id), each.incarnation, each.seq, each.held_ms] for each in beacon.refused],
         "t": beacon.term,
         "e": None if epoch is None else [epoch.term, ref(epoch.leader), [ref(each) for each in epoch.members]],
@@ -153,6 +155,7 @@ class _Reader:
             incarnation=_whole(incarnation),
             seq=_whole(seq),
             heard=self._heard(body["h"], MOST_HEARD),
+            late=tuple(self._id(each) for each in _few(body["l"], MOST_HEARD)),
             refused=self._heard(body["f"], MOST_REFUSED),
             term=_whole(body["t"]),
             epoch=self._epoch(body["e"]),

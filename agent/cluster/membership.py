@@ -26,7 +26,7 @@ SOON_S = 0.03  # between a beacon and one that tells news
 HEARD_S = 1.0
 SUSPECT_S = 2.5 * BEACON_S  # two beacons missed, for a node that a physical sign says is gone
 SUSPICION_S = 1.5  # how long such a sign counts
-ECHO_S = 1.5  # how old an echo may be: it was heard within a second, and said a beacon later
+ECHO_S = 1.3  # how old an echo may be: more than a second, so that one lost beacon more makes nobody late
 STABLE_S = 0.4
 PATIENCE_S = 1.0  # for the vote of one that is invited
 FORGET_S = 60.0
@@ -160,6 +160,10 @@ class Membership:
     def _is_mutual(self, peer: Peer, now: float) -> bool:
         return peer.echo is not None and now - peer.echo <= ECHO_S
 
+    def _is_late(self, peer: Peer, now: float) -> bool:
+        """Known to have been long on its way. Who echoes nothing yet has only just begun to hear this run."""
+        return peer.echo is not None and now - peer.echo > ECHO_S
+
     def _heard(self, now: float) -> list[Peer]:
         heard = [peer for peer in self.peers.values() if self._is_heard(peer, now)]
         inside = self.epoch.members if self.epoch else ()
@@ -271,7 +275,7 @@ class Membership:
 
     def _content(self, now: float) -> object:
         """What is news when it changes."""
-        heard = frozenset((each.beacon.id, each.beacon.incarnation) for each in self._heard(now))
+        heard = frozenset((p.beacon.id, p.beacon.incarnation, self._is_late(p, now)) for p in self._heard(now))
         own = (self.node.external_power, self.vote, self.view, self.epoch, self._reigns(), self._present())
         touched = frozenset((each.face, each.other) for each in self.touched)
         return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self.documents)
@@ -291,6 +295,7 @@ class Membership:
             incarnation=self.incarnation,
             seq=self._seq,
             heard=tuple(_echo(peer, now) for peer in self._heard(now)),
+            late=tuple(peer.beacon.id for peer in self._heard(now) if self._is_late(peer, now)),
             term=self.term,
             epoch=self.epoch,
             reigns=reigns,

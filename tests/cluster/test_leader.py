@@ -30,6 +30,7 @@ def full_beacon() -> Beacon:
         incarnation=10**5,
         seq=10**9,
         heard=tuple(Heard(name, 10**5, 10**9, 999) for name in names[1:12]),
+        late=tuple(names[1:12]),
         term=10**7,
         epoch=Epoch(10**7, names[0], tuple(names[:8])),
         reigns=True,

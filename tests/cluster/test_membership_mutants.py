@@ -62,9 +62,14 @@ class Nervous(Membership):
         return now - peer.at <= membership.SUSPECT_S
 
 
-class Patient(Membership):
+class Patient(OldEcho):
     def _is_heard(self, peer: Peer, now: float) -> bool:
         return now - peer.at <= 1.6
+
+
+class LateWords(Membership):
+    def _is_late(self, peer: Peer, now: float) -> bool:
+        return False
 
 
 class TakesHintsForProof(Membership):
@@ -160,6 +165,7 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "hearing one way is enough": (scenes.a_link_is_cut_one_way, OneWay),
     "any echo counts": (scenes.an_old_recording_is_played_to_a_newcomer, AnyEcho),
     "old echoes count": (scenes.beacons_are_seconds_late, OldEcho),
+    "late words are hearing": (scenes.one_way_takes_seconds, LateWords),
     "no check of replays": (scenes.an_old_recording_is_played, Replays),
     "no wait for a stable view": (scenes.a_silence_of_a_little_more_than_a_second, Hasty),
     "waits for a vote for ever": (scenes.an_invited_node_never_votes, Stubborn),

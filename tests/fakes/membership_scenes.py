@@ -254,6 +254,18 @@ def beacons_are_seconds_late(rules: Rules) -> None:
     demand(two not in world.of(one).mutual, "a late word was taken for a fresh one")
 
 
+def one_way_takes_seconds(rules: Rules) -> None:
+    """Nodes 2 and 3 are not there for one another; who leads must know, or it makes an epoch that never settles."""
+    world = stack(rules, 3)
+    one, two, three = names(3)
+    slow = world.paths[three, two]
+    slow.fastest_s = slow.slowest_s = 2.0
+    world.run(4.0)
+    epochs = [world.of(name).epoch for name in (one, two, three)]
+    demand(epochs[1] != epochs[2], "a late word was taken for hearing")
+    demand(all(world.of(name).settled for name in (one, two, three)), "nobody is coming or going")
+
+
 def a_disk_is_set_back(rules: Rules) -> None:
     """A node whose store is older than what it said before: it is refused, told so, and counts on from there."""
     world = stack(rules, 3)

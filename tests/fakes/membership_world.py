@@ -31,6 +31,7 @@ class Path:
     loss: float = 0.0
     twice: float = 0.0
     slowest_s: float = 0.004
+    fastest_s: float = 0.0005
 
 
 @dataclass
@@ -68,7 +69,7 @@ class MembershipWorld:
         }
         self.paths = {ends: Path() for ends in product(self.modules, self.modules) if ends[0] != ends[1]}
         self._order = count()
-        self._flying: list[tuple[float, int, str, bytes]] = []
+        self._flying: list[tuple[float, int, str, Beacon]] = []
         self.recorded: list[bytes] = []
         self._sets: dict[tuple[int, str], tuple[str, ...]] = {}
         for name in self.modules:
@@ -109,7 +110,7 @@ class MembershipWorld:
         """Only those in one group hear each other, all of them, and well."""
         for (one, two), path in self.paths.items():
             together = any(one in group and two in group for group in groups)
-            path.cut, path.loss, path.twice, path.slowest_s = not together, 0.0, 0.0, 0.004
+            path.cut, path.loss, path.twice, path.slowest_s, path.fastest_s = not together, 0.0, 0.0, 0.004, 0.0005
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -117,8 +118,8 @@ class MembershipWorld:
             ticks = [(m.next_tick, name) for name, m in self.modules.items() if m.run is not None]
             at, name = min(ticks, default=(end, ""))
             if self._flying and self._flying[0][0] <= min(at, end):
-                self.now, _, target, data = heapq.heappop(self._flying)
-                self._arrive(target, data)
+                self.now, _, target, beacon = heapq.heappop(self._flying)
+                self._arrive(target, beacon)
             elif at <= end and name:
                 self.now = at
                 self._tick(self.modules[name])
@@ -135,7 +136,7 @@ class MembershipWorld:
         return self.now - began
 
     def replay(self, data: bytes, target: str) -> None:
-        self._arrive(target, data)
+        self._arrive(target, decode(data))
 
     def of(self, name: str) -> Membership:
         run = self.modules[name].run
@@ -165,18 +166,19 @@ class MembershipWorld:
         if len(data) > 1000:
             raise BrokenRuleError(f"a beacon of {len(data)} bytes")
         self.recorded = [*self.recorded[-49:], data]
+        heard = decode(data)  # a frozen value: once for all who hear it
         for target in self.modules:
             path = self.paths.get((module.node.id, target))
             if path is None or path.cut or self.random.random() < path.loss:
                 continue
             for _ in range(2 if self.random.random() < path.twice else 1):
-                at = self.now + self.random.uniform(0.0005, path.slowest_s)
-                heapq.heappush(self._flying, (at, next(self._order), target, data))
+                at = self.now + self.random.uniform(path.fastest_s, path.slowest_s)
+                heapq.heappush(self._flying, (at, next(self._order), target, heard))
 
-    def _arrive(self, target: str, data: bytes) -> None:
+    def _arrive(self, target: str, beacon: Beacon) -> None:
         module = self.modules[target]
         if module.run is not None:
-            module.run.hear(decode(data), self.clock(module))
+            module.run.hear(beacon, self.clock(module))
             self._store(module)
 
     def _store(self, module: Module) -> None:

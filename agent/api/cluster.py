@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify
 
 from agent.api import guard, openapi
 from agent.api import schema_cluster as schema
 from agent.api.events import events_blueprint
 from agent.api.guard import requires
 from agent.api.openapi import describes
+from agent.api.power import power_blueprint
 from agent.api.render_cluster import (
     cluster_object,
-    contract_object,
-    contracts_object,
     hardware,
     health_object,
     nodes_object,
     topology_object,
 )
-from agent.api.schema_json import read_json
 from agent.api.serving import Models
 from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
@@ -45,7 +43,7 @@ def make_cluster_app(
     for blueprint in (
         _stack(service),
         events_blueprint(service.events, service.node_id),
-        _power(service),
+        power_blueprint(service.contracts, hardware(simulated=service.simulated)),
         watching_blueprint(models, telemetry),
         *blueprints,
     ):
@@ -79,30 +77,5 @@ def _stack(service: ClusterService) -> Blueprint:
     @describes("How this node fares: any key may ask", schema.HEALTH)
     def health() -> Response:
         return jsonify(health_object(service.report()))
-
-    return blueprint
-
-
-def _power(service: ClusterService) -> Blueprint:
-    blueprint = Blueprint("power", __name__)
-
-    @blueprint.post("/v1/power/contract")
-    @requires("power")
-    @describes("Negotiate watts for a node", schema.CONTRACT, body=schema.CONTRACT_FIELDS, errors=(404, 503))
-    def negotiate() -> Response:
-        ask = schema.read_ask(read_json(request), service.node_id)
-        return jsonify(contract_object(service.contracts.request(ask)))
-
-    @blueprint.get("/v1/power/contract")
-    @requires("power", "cluster")
-    @describes("The contracts in force, and what is really drawn", schema.CONTRACTS)
-    def contracts() -> Response:
-        return jsonify(contracts_object(service.contracts.grants(), service.report()))
-
-    @blueprint.delete("/v1/power/contract/<contract>")
-    @requires("power")
-    @describes("End a contract: its node falls back to its floor", schema.CONTRACT_DELETED, errors=(404,))
-    def end(contract: str) -> Response:
-        return jsonify(id=service.contracts.cancel(contract).id, deleted=True)
 
     return blueprint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from agent.cluster.contracts import Grant
 from agent.cluster.report import MemberReport, NodeReport, PowerState, StackReport
 from agent.cluster.state import Cluster, Link, Node
 from agent.models.lease import HostedModel
@@ -136,37 +135,6 @@ _NOTHING_TOLD: Object = dict.fromkeys([
     "checks", "hardware", "board", "cores", "uptime_seconds", "temperature_c", "thermal_zones", "power", "neighbours",
     "machine", "memory", "models", "active_model", "versions",
 ])  # fmt: skip
-
-
-def contract_object(grant: Grant) -> Object:
-    contract = grant.contract
-    return {
-        "id": contract.id,
-        "node_id": contract.node_id,
-        "requested_w": contract.requested_w,
-        "min_w": contract.min_w,
-        "priority": contract.priority,
-        "granted_w": grant.granted_w,
-        "floor_w": grant.floor_w,
-        "applied_w": grant.applied_w,
-        "expires_at": round(time.time() + grant.left_s),
-        "supply_w": grant.supply_w,
-        "reason": grant.reason,
-    }
-
-
-def contracts_object(grants: list[Grant], report: NodeReport) -> Object:
-    power = report.power
-    return {
-        "object": "list",
-        "data": [contract_object(grant) for grant in grants],
-        "measured_w": _value(power.total),
-        "supply_w": _value(power.supply),
-        "cap_w": power.cap_w,
-        "floor_w": power.floor_w,
-        "peak_w": power.peak_w,
-        "hardware": hardware(simulated=report.simulated),
-    }
 
 
 def _power(power: PowerState) -> Object:

@@ -150,6 +150,10 @@ class Allocator:
             return self._grant(request, None)
         if not self._is_new(entry, request):
             return None
+        if not self.is_quiet(now) and self._is_unknown(entry, request, now):
+            self._before_w = math.inf
+            self._begin(now)
+            return None
         self.ledger.note(request, now)
         watts = self._watts(entry, request, now)
         grant = self._grant(request, watts)
@@ -299,6 +303,11 @@ class Allocator:
         if request.boot != entry.boot:
             return request.echo > entry.last[0]
         return (request.echo, request.seq) > entry.last
+
+    def _is_unknown(self, entry: Entry, request: PowerRequest, now: float) -> bool:
+        """Whether a node lives on a grant that is not in the book: another allocator's, from before two stacks met."""
+        known = max(self.ledger.exposure(request.node_id, now), entry.member.floor_w)
+        return request.loaded and request.held_w > known + _DUST_W
 
     def _outdo(self, term: Term, now: float) -> None:
         """A node has seen a higher term than this one's: the supply decides, so this allocator is born again above it.

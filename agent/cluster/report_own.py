@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from agent.cluster.client_address import ClientAddress
-from agent.cluster.contracts import available
 from agent.cluster.parts import stack_parts
+from agent.cluster.power_look import available
 from agent.cluster.report import NodeReport, PowerState
 from agent.cluster.state import Node
 from agent.models.host import ModelHost

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from agent.cluster import report_wire
 from agent.cluster.client_address import ClientAddress
-from agent.cluster.contracts import PowerContracts
 from agent.cluster.event_hub import EventHub
 from agent.cluster.mdns import Mdns
+from agent.cluster.power_contracts import PowerContracts
+from agent.cluster.power_service import PowerService
 from agent.cluster.report import NodeReport, StackReport
 from agent.cluster.report_own import OwnReport
 from agent.cluster.reports import PURPOSE as REPORT
@@ -41,10 +42,12 @@ class ClusterService:
         self.node_id, self._version = node_id(device_id), version
         self._hardware = hardware
         self._mdns: Mdns | None = None
-        self.contracts = PowerContracts(self.node_id, hardware, clock)
         told = ClientAddress(address, hardware.link)
         self._own = OwnReport(self.node_id, told, version, hardware, host, store, self._faults, clock)
         self.stack = stack = StackService(state_dir, device_id, self._own.facts, hardware, version, link_port)
+        self.power = PowerService(state_dir, self.node_id, hardware, stack.cluster, stack.peers, clock)
+        self.contracts = PowerContracts(self.power)
+        stack.membership.listen(lambda _cluster: self.power.wake())
         self._reports = Reports(self.report, stack.cluster, stack.membership.silent_s, stack.peers.ask)
         self.events = EventHub(self._reports.stack, stack.cluster, stack.membership.listen)
         stack.peers.serve(REPORT, lambda _node, _body: report_wire.encode(self.report(), clock()))
@@ -55,8 +58,8 @@ class ClusterService:
         self.stack.membership.listen(self._mdns.update)
 
     def start(self) -> None:
-        self.contracts.start()
         self.stack.start()
+        self.power.start()
         self.events.start()
         if self._mdns is not None:
             self._mdns.start()
@@ -66,8 +69,8 @@ class ClusterService:
             self._mdns.close()
         self.events.close()
         self._reports.close()
+        self.power.close()
         self.stack.close()
-        self.contracts.close()
 
     @property
     def simulated(self) -> bool:
@@ -89,8 +92,9 @@ class ClusterService:
     def _faults(self) -> Mapping[str, str]:
         """What is wrong with what this node does; empty where nothing is. Each is a check of its report."""
         return {
-            "power_cap": self.contracts.fault,
-            "power_alert": self.contracts.alert,
+            "power_cap": self.power.fault,
+            "power_alert": self.power.alert,
+            "power_contract": self.power.trouble,
             "membership": self.stack.fault,
             "documents": self.stack.documents.fault,
             "mdns": self._mdns.fault if self._mdns is not None else "",

@@ -11,8 +11,9 @@ import pytest
 from cluster_app import Device, open_device
 from touching_stack import until
 
-from agent.api import schema_cluster
+from agent.api import schema_cluster, schema_power
 from agent.api.schema import object_schema
+from agent.cluster.power_timing import Timing
 from hal.world_state import AMBIENT_C, IDLE_W, LADDER_W, SUPPLY_W
 
 
@@ -107,13 +108,13 @@ def test_the_nodes_show_heat_power_memory_models_and_versions(device: Device) ->
 
 def test_a_contract_is_granted_applied_and_shown_with_what_is_measured(device: Device) -> None:
     answer = device.post("/v1/power/contract", requested_w=22.5, min_w=15, priority="high", ttl=60)
-    jsonschema.validate(answer, schema_cluster.CONTRACT)
+    jsonschema.validate(answer, schema_power.CONTRACT)
     assert (answer["node_id"], answer["granted_w"], answer["floor_w"], answer["supply_w"]) == (NODE, 22.5, 10, 65)
     assert answer["applied_w"] == 20.0  # the step below what is granted
     assert answer["expires_at"] == pytest.approx(time.time() + 60, abs=3)
     device.busy = 1.0
     listed = device.get("/v1/power/contract")
-    jsonschema.validate(listed, schema_cluster.CONTRACTS)
+    jsonschema.validate(listed, schema_power.CONTRACTS)
     assert [one["id"] for one in listed["data"]] == [answer["id"]]
     assert (listed["measured_w"], listed["cap_w"]) == (20.0, 20.0)
 
@@ -121,7 +122,7 @@ def test_a_contract_is_granted_applied_and_shown_with_what_is_measured(device: D
 def test_a_priority_is_a_name_or_a_rank(device: Device) -> None:
     given = [device.post("/v1/power/contract", requested_w=20, priority=rank)["priority"] for rank in (0, 3, 5, 9)]
     assert given == ["low", "normal", "high", "critical"]
-    jsonschema.validate({"requested_w": 20, "priority": 9}, object_schema(schema_cluster.CONTRACT_FIELDS))
+    jsonschema.validate({"requested_w": 20, "priority": 9}, object_schema(schema_power.CONTRACT_FIELDS))
 
 
 def test_a_contract_that_expires_leaves_the_node_at_its_floor(device: Device) -> None:
@@ -179,6 +180,7 @@ def test_no_watts_are_promised_when_the_supply_is_silent_or_the_cap_is_stuck(dev
 def test_a_supply_that_falls_silent_brings_the_node_to_its_floor_until_it_speaks(device: Device) -> None:
     device.post("/v1/power/contract", requested_w=40)
     device.sim.fail("supply")
+    device.now += Timing().lease_s
     listed = device.get("/v1/power/contract")
     assert (listed["data"][0]["granted_w"], listed["supply_w"], listed["cap_w"]) == (10.0, None, 10.0)
     device.sim.mend("supply")
@@ -189,10 +191,10 @@ def test_a_stuck_cap_shows_in_the_health_of_the_node(device: Device) -> None:
     device.post("/v1/power/contract", requested_w=40, ttl=60)
     device.sim.fail("cap")
     device.now += 61
-    device.service.contracts.settle()
+    device.service.power.settle()
     assert "40 W" in device.get("/v1/health")["checks"]["power_cap"]
     device.sim.mend("cap")
-    device.service.contracts.settle()
+    device.service.power.settle()
     assert device.get("/v1/health")["checks"]["power_cap"] == "ok"
 
 

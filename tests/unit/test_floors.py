@@ -24,6 +24,8 @@ FLOORS: dict[str, int] = {
     "agent.engine": 2,
     "agent.cluster.placement": 2,
     "agent.cluster.power": 2,
+    "agent.cluster.power_contracts": 4,
+    "agent.cluster.power_service": 4,
     "agent.cluster.beacon": 2,
     "agent.cluster.changes": 2,
     "agent.cluster.documents": 2,

@@ -1,0 +1,264 @@
+"""Contracts as clients see them: asked for, shown and given back at any node, and done where the supply is plugged in.
+
+Where no supply is plugged into the stack, each module is asked for what it draws from its own battery.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.cluster.link_frames import Json, LinkError
+from agent.cluster.power import Contract, admit, explain, in_force
+from agent.cluster.power_allocator import Allocator
+from agent.cluster.power_service import PowerService
+from agent.cluster.power_wire import Ask, Book, Grant, Share, promise, read, to_json
+from agent.cluster.trust_identity import TrustError
+from agent.errors import NotFoundError, RequestError, UnavailableError
+
+PURPOSE: Final = "power-contract"
+FORWARD_S: Final = 3.0
+RETRY_S: Final = 2.0
+_NO_CONTRACT: Final = "there is no such contract in force"
+_LIST: Final = "GET /v1/power/contract lists those in force"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """This module's own cap."""
+
+    node_id: str
+    cap_w: float | None
+    floor_w: float
+    peak_w: float
+
+
+class PowerContracts:
+    """Thread-safe."""
+
+    def __init__(self, power: PowerService) -> None:
+        self._power = power
+        power.links.serve(PURPOSE, self._answer)
+
+    @property
+    def node_id(self) -> str:
+        return self._power.member.node_id
+
+    def standing(self) -> Standing:
+        member = self._power.member
+        return Standing(member.node_id, self._power.hold.applied_w(), member.floor_w, member.peak_w)
+
+    def request(self, ask: Ask) -> Grant:
+        """Negotiate a contract. Raises RequestError and NotFoundError for what can never be granted, UnavailableError
+        for what cannot be granted now; the contracts in force then stand."""
+        if ask.node_id not in self._nodes():
+            raise NotFoundError(
+                f"the stack has no node {ask.node_id[:80]!r}", hint="GET /v1/topology lists the nodes", param="node_id"
+            )
+        holder = self._holder() or ask.node_id
+        if holder != self._power.member.node_id:
+            return read(Grant, self._forward(holder, {"ask": to_json(ask)}))
+        return self._grant(ask)
+
+    def books(self) -> tuple[Book, ...]:
+        """One where a supply feeds the stack; else one of each module that answers. Raises UnavailableError."""
+        holder, own = self._holder(), self._power.member.node_id
+        if holder == own:
+            return (self._book(),)
+        if holder:
+            return (read(Book, self._forward(holder, {"list": {}})),)
+        books = [self._book()]
+        for node in self._nodes() - {own}:
+            try:
+                books.append(read(Book, self._forward(node, {"list": {}})))
+            except UnavailableError:  # its battery is its own matter
+                continue
+        return tuple(books)
+
+    def cancel(self, contract: str) -> str:
+        """Give it back now; its node falls back to its floor. Raises NotFoundError, or UnavailableError."""
+        holder = self._holder()
+        for node in (
+            (holder,) if holder else (self._power.member.node_id, *sorted(self._nodes() - {self._power.member.node_id}))
+        ):
+            try:
+                if node == self._power.member.node_id:
+                    return self._cancel(contract)
+                self._forward(node, {"cancel": contract})
+                return contract
+            except (NotFoundError, UnavailableError):
+                if holder:
+                    raise
+        raise NotFoundError(_NO_CONTRACT, hint=_LIST)
+
+    def _nodes(self) -> set[str]:
+        return {self._power.member.node_id, *(node.id for node in self._power.cluster().nodes)}
+
+    def _holder(self) -> str:
+        """Whose office it is; empty: each its own."""
+        self._power.settle()
+        return self._power.seat.holder
+
+    def _forward(self, node: str, body: Json) -> Json:
+        try:
+            return self._power.links.ask(node, PURPOSE, body, FORWARD_S)
+        except (LinkError, TrustError) as error:
+            raise UnavailableError(
+                f"{node}, which shares out the power, cannot be reached: {error.message}",
+                retry_after=RETRY_S,
+                hint="GET /v1/topology shows who is there; watts are promised by the module at the supply alone",
+            ) from error
+
+    def _answer(self, _node: str, body: object) -> Json:
+        """What another node forwards, which has asked its client for a key. It is forwarded no further."""
+        fields = body if isinstance(body, dict) else {}
+        holder = self._holder()
+        if holder not in ("", self._power.member.node_id):
+            raise UnavailableError("this node shares out no supply any more", retry_after=RETRY_S)
+        if "ask" in fields:
+            return to_json(self._grant(read(Ask, fields["ask"])))
+        if "list" in fields:
+            return to_json(self._book())
+        if isinstance(fields.get("cancel"), str):
+            return {"cancelled": self._cancel(fields["cancel"])}
+        raise RequestError("not understood", hint="the nodes may run different versions")
+
+    # --- in this node's own office -----------------------------------------------------------------------------------
+
+    def _grant(self, ask: Ask) -> Grant:
+        power = self._power
+        with power.lock:
+            now, allocator = power.clock(), self._office(ask.node_id)
+            before = allocator.contracts
+            contract = Contract(
+                f"contract-{secrets.token_hex(6)}",
+                ask.node_id,
+                ask.requested_w,
+                ask.min_w,
+                ask.priority,
+                now + ask.ttl_s,
+            )
+            self._admit(allocator, contract, now)
+            power.ask_again()
+        if contract.node_id == power.member.node_id:
+            power.enforce()
+            if power.fault:
+                fault = power.fault
+                with power.lock:
+                    allocator.contracts = before
+                    power.ask_again()
+                power.enforce()
+                raise UnavailableError(
+                    f"the power cap does not follow: {fault}", retry_after=RETRY_S, hint="GET /v1/nodes shows its state"
+                )
+        with power.lock:
+            return self._as_it_stands(allocator, contract, power.clock())
+
+    def _office(self, node: str) -> Allocator:
+        """Raises UnavailableError while nothing can be promised to that node."""
+        power = self._power
+        allocator, now = power.seat.office.allocator, power.clock()
+        if power.seat.look.supply_w is None:
+            raise UnavailableError(
+                "the power supply does not say what it gives, so no watts can be promised",
+                retry_after=RETRY_S,
+                hint="check the supply and its cable",
+            )
+        if power.seat.raised:
+            raise UnavailableError(
+                power.alert, retry_after=power.seat.timing.hold_s, hint="GET /v1/health shows the alert"
+            )
+        if allocator is None or not allocator.has_authority(now):
+            raise UnavailableError(
+                "no supply is shared out yet", retry_after=RETRY_S, hint="the stack is being put together; try again"
+            )
+        if all(node != one.node_id for one in allocator.budget(now).members):
+            raise UnavailableError(
+                f"{node} is not admitted to the supply, or not yet",
+                retry_after=RETRY_S,
+                hint="GET /v1/power/contract shows what the floors of the stack take; a stronger supply carries more",
+            )
+        return allocator
+
+    def _admit(self, allocator: Allocator, contract: Contract, now: float) -> None:
+        """Raises as ``admit`` does, but that what an alert alone forbids may be granted later."""
+        try:
+            allocator.ask(contract, now)
+        except RequestError as error:
+            factor = allocator.derating.factor
+            if factor == 1:
+                raise
+            budget = allocator.budget(now)
+            admit(replace(budget, supply_w=budget.supply_w / factor), allocator.contracts, contract, now)
+            raise UnavailableError(
+                f"{self._power.alert}: {error}", retry_after=allocator.derating.wait_s, hint=error.hint
+            ) from error
+
+    def _cancel(self, contract: str) -> str:
+        power = self._power
+        with power.lock:
+            allocator = power.seat.office.allocator
+            if allocator is None:
+                raise NotFoundError(_NO_CONTRACT, hint=_LIST)
+            allocator.contracts = in_force(allocator.contracts, power.clock())
+            allocator.cancel(contract)
+            power.ask_again()
+        power.enforce()
+        return contract
+
+    def _book(self) -> Book:
+        power = self._power
+        with power.lock:
+            now, allocator = power.clock(), power.seat.office.allocator
+            if allocator is None:
+                return Book(power.member.node_id, power.seat.look.supply_w, None, (), ())
+            contracts = in_force(allocator.contracts, now)
+            grants = tuple(self._as_it_stands(allocator, one, now) for one in contracts)
+            shares = tuple(self._shares(allocator, now))
+            return Book(power.member.node_id, power.seat.look.supply_w, allocator.usable_w(now), grants, shares)
+
+    def _as_it_stands(self, allocator: Allocator, contract: Contract, now: float) -> Grant:
+        power, budget = self._power, allocator.budget(now)
+        members = {one.node_id: one for one in budget.members}
+        granted = allocator.plan(now).get(contract.node_id, 0.0)
+        if power.seat.look.supply_w is None:
+            granted, reason = (
+                members.get(contract.node_id, power.member).floor_w,
+                "the supply does not say what it gives",
+            )
+        elif power.alert:
+            reason = power.alert
+        elif contract.node_id not in members:
+            reason = "not admitted: the floors of the stack do not fit into the supply"
+        else:
+            reason = explain(budget, contract, granted)
+        if power.seat.raised and contract.node_id in members:
+            granted = members[contract.node_id].floor_w
+        floor = members.get(contract.node_id, power.member).floor_w
+        return Grant(
+            promise(contract, now), granted, floor, self._applied(contract.node_id), power.seat.look.supply_w, reason
+        )
+
+    def _shares(self, allocator: Allocator, now: float) -> list[Share]:
+        members = {one.node_id: one for one in allocator.stack.members}
+        return [
+            Share(
+                node_id=one.node_id,
+                planned_w=one.planned_w,
+                counted_w=one.counted_w,
+                measured_w=self._power.seat.look.measured_w if one.node_id == self.node_id else one.measured_w,
+                applied_w=self._applied(one.node_id),
+                floor_w=members[one.node_id].floor_w,
+                peak_w=members[one.node_id].peak_w,
+                admitted=one.loaded,
+                silent=one.silent,
+            )
+            for one in allocator.holdings(now)
+        ]
+
+    def _applied(self, node: str) -> float | None:
+        if node == self._power.member.node_id:
+            return self._power.hold.applied_w()
+        module = self._power.seat.office.modules.get(node)
+        return None if module is None else module.applied_w

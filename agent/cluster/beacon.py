@@ -18,7 +18,7 @@ from agent.cluster.state import MOST_NODES, Node, Side
 VERSION = 1
 MOST_HEARD = 12  # more than a stack has, and few enough for a datagram
 MOST_REFUSED = 2
-LONGEST = {"id": 20, "address": 45, "version": 24, "documents": 16}
+LONGEST = {"id": 20, "address": 47, "version": 24, "documents": 16}
 FACES: tuple[Side, ...] = ("bottom", "top")
 
 

@@ -12,7 +12,18 @@ from hal.base import HardwareError, StackLink
 
 LOOK_S: Final = 5.0  # how long an address is believed: a lease or a cable may change it
 # Of the blocks for documentation: nobody is there. Nothing is sent to them; the kernel only says how it would.
-_AWAY: Final = ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1"))
+_AWAY: Final = {4: (socket.AF_INET, "198.51.100.1"), 6: (socket.AF_INET6, "2001:db8::1")}
+
+
+def outward(version: int) -> str:
+    """This machine's address on the network that its default route leads to; empty where there is no such route."""
+    family, away = _AWAY[version]
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((away, 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""
 
 
 class ClientAddress:
@@ -22,9 +33,15 @@ class ClientAddress:
     leads to (the LAN, where there are several networks), and where there is no such route, that of the stack's link.
     """
 
-    def __init__(self, address: str, link: StackLink, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        address: str,
+        link: StackLink,
+        clock: Callable[[], float] = time.monotonic,
+        route: Callable[[int], str] = outward,
+    ) -> None:
         host, _, self._port = address.rpartition(":")
-        self._host, self._link, self._clock = host.strip("[]"), link, clock
+        self._host, self._link, self._clock, self._route = host.strip("[]"), link, clock, route
         self._everywhere = ip_address(self._host).is_unspecified
         self._found, self._found_at = "", float("-inf")
 
@@ -35,19 +52,11 @@ class ClientAddress:
     def _lan(self) -> str:
         now = self._clock()
         if now - self._found_at >= LOOK_S:
-            self._found, self._found_at = self._outward() or self._of_the_link() or self._host, now
+            # A server on all addresses of IPv6 is reached over IPv4, too.
+            routes = (4, 6) if ip_address(self._host).version == 6 else (4,)
+            ways = (found for version in routes if (found := self._route(version)))
+            self._found, self._found_at = next(ways, "") or self._of_the_link() or self._host, now
         return self._found
-
-    def _outward(self) -> str:
-        wide = ip_address(self._host).version == 6  # such a server is reached over IPv4, too
-        for family, away in _AWAY if wide else _AWAY[:1]:
-            try:
-                with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                    probe.connect((away, 9))
-                    return str(probe.getsockname()[0])
-            except OSError:  # no route
-                continue
-        return ""
 
     def _of_the_link(self) -> str:
         try:

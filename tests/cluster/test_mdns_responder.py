@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zeroconf import DNSAddress, DNSNsec, DNSPointer, DNSRecord, DNSService, DNSText
 
 from agent.cluster.mdns_claim import RETRY_S
-from agent.cluster.mdns_records import LEADER_HOST, SERVICE, SERVICES, Shown, with_ttl
+from agent.cluster.mdns_records import LEADER_HOST, SERVICE, SERVICES, Shown, shown, with_ttl
 from agent.cluster.mdns_responder import Responder, Source
 
 A, B = "node-aaaaaaaaaaaa", "node-bbbbbbbbbbbb"
@@ -72,7 +72,30 @@ def test_of_two_that_ask_at_once_one_gets_the_name_and_the_other_says_who(
     (holder,) = ether.holders(LEADER_HOST)
     loser = devices[0] if holder == BETA else devices[1]
     assert loser.rivals == {"thox.local": holder}
+    if chances[0] == chances[1]:
+        assert holder == BETA, "whose data is later, as others count, too"
     assert ether.holders(HOST) == [ALPHA], "its own names stay"
+
+
+def test_a_name_that_is_still_asked_for_is_nobodys(ether: Ether) -> None:
+    ether.join(A, ALPHA, leads=True)
+    ether.run(0.5)
+    for name in (HOST, LEADER_HOST):
+        ether.say(question(name), STRANGER)
+    assert all(each.message.is_query() for each in ether.run(0.3))
+
+
+@pytest.mark.parametrize("role", ["aaa", "zzz"])
+def test_a_device_that_hears_its_own_words_of_a_moment_ago_quarrels_with_nobody(ether: Ether, role: str) -> None:
+    now, before = (shown(A, [b"\x0a\0\0\x01"], 5381, {"role": each}, leads=True) for each in ("mmm", role))
+    ether.join(A, ALPHA, leads=True)
+    ether.show(ALPHA, now)
+    ether.run(0.3)
+    ether.say(question(INSTANCE, "ANY", wanted=before.node), ALPHA)
+    told = next(each for each in ether.run(3.0) if each.message.is_response())
+    assert told.at == pytest.approx(1000.875, abs=0.01), "it went on as if nothing was"
+    ether.say(response(*before.node), ALPHA)
+    assert not [each for each in ether.run(3.0) if each.message.is_query()]
 
 
 def test_who_holds_the_name_keeps_it(ether: Ether, leader: Responder) -> None:

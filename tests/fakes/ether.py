@@ -6,6 +6,7 @@ import heapq
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from zeroconf import DNSIncoming, DNSOutgoing, DNSQuestion, DNSRecord
 
@@ -23,13 +24,20 @@ def records(node_id: str, address: str, *, leads: bool) -> Shown:
 
 
 def question(
-    name: str, kind: str = "A", *, unicast: bool = False, known: tuple[DNSRecord, ...] = (), number: int = 0
+    name: str,
+    kind: str = "A",
+    *,
+    unicast: bool = False,
+    known: tuple[DNSRecord, ...] = (),
+    wanted: tuple[DNSRecord, ...] = (),
+    number: int = 0,
 ) -> bytes:
-    """A question as another program asks it."""
+    """A question as another program asks it, which knows some answers, or wants to have the name for its records."""
     out = DNSOutgoing(0, multicast=unicast, id_=number)
     out.add_question(DNSQuestion(name, KINDS[kind], 0x8001 if unicast else 1))
     for record in known:
         out.add_answer_at_time(record, 0)
+    cast(list[DNSRecord], out.authorities).extend(wanted)
     return out.packets()[0]
 
 

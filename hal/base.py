@@ -150,6 +150,10 @@ class StackLink(Protocol):
         """Whether the link has a partner; None where the driver cannot tell."""
         ...
 
+    def gigabits(self) -> float | None:
+        """Its speed, Gb/s; None where the driver cannot tell."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -98,6 +98,10 @@ class UdpStackLink:
         state = self._sysfs.text_or(f"{folder}/carrier")
         return state == "1" if state else None
 
+    def gigabits(self) -> float | None:
+        text = self._sysfs.text_or(f"sys/class/net/{self._interface}/speed")  # Mb/s; -1, or no answer: not known
+        return int(text) / 1000 if text.isdigit() else None
+
     def close(self) -> None:
         self._closed.set()
         for each in (self._wake_out, self._in, self._out, self._wake_in):  # the first one ends a receive that waits

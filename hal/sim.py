@@ -28,6 +28,7 @@ from hal.world_state import FAULTS, LADDER_W, RAILS, READER_FACE, TAG_FACE, View
 
 MODULE = "module-1"  # the name of a module that is alone in its World
 NOISE = 0.2
+LINK_GIGABITS = 10.0  # of the pogo contact
 
 
 class SimPart:
@@ -147,6 +148,9 @@ class SimLink(SimPart):
 
     def carrier(self) -> bool | None:
         return self._look().carrier
+
+    def gigabits(self) -> float | None:
+        return LINK_GIGABITS
 
     def close(self) -> None:
         self._closed.set()

@@ -64,5 +64,8 @@ class UnwiredLink:
     def carrier(self) -> bool | None:
         return False
 
+    def gigabits(self) -> float | None:
+        return None
+
     def close(self) -> None:
         self._closed.set()

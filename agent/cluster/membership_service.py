@@ -111,11 +111,10 @@ class MembershipService:
         lines: StackLines,
         readers: Mapping[Side, TagReader],
         clock: Callable[[], float] = time.monotonic,
-        gigabits: float | None = None,
     ) -> None:
-        """``facts``: this node as it is now; asked five times a second. ``gigabits``: speed of the link, if known."""
+        """``facts``: this node as it is now; asked five times a second."""
         self._facts, self._seal, self._link, self._store = facts, seal, link, store
-        self._lines, self._readers, self._clock, self._gigabits = lines, readers, clock, gigabits
+        self._lines, self._readers, self._clock = lines, readers, clock
         self._saved = store.load()
         self._lock = threading.Lock()  # of what follows
         self._membership = Membership(facts(), self._saved)
@@ -282,6 +281,7 @@ class MembershipService:
         closed = _answer(self._lines.closed) or {}
         opened: list[Side | None] = [side for side, was in self._closed.items() if was and closed.get(side) is False]
         touched: list[Touch] = []
+        gigabits = _answer(self._link.gigabits)
         for side, reader in self._readers.items():
             record = _answer(reader.seen)
             if record is not None:
@@ -289,7 +289,7 @@ class MembershipService:
                     other = node_id(record.device_id)
                 except ValueError:
                     continue  # a tag that anybody may have written
-                touched.append(Touch(side, other, record.face, gigabits=self._gigabits))
+                touched.append(Touch(side, other, record.face, gigabits=gigabits))
             before = self._seen.get(side)
             self._seen[side] = touched[-1].other if record is not None else None
             if before is not None and self._seen[side] != before:

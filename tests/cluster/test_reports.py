@@ -67,6 +67,7 @@ def test_the_topology_has_roles_faces_and_addresses_for_clients(stack: Answering
     ]
     faces = [tuple(one[part] for part in ("lower", "lower_face", "upper", "upper_face")) for one in topology["links"]]
     assert faces == [(first.id, "top", second.id, "bottom"), (second.id, "top", third.id, "bottom")]
+    assert {link["gigabits"] for link in topology["links"]} == {10.0}
     assert topology["nodes"][1]["address"] == f"{second.hardware.link.address()}:5381"
 
 

@@ -84,7 +84,6 @@ class RunningNode:
             SimLines(port),
             {"top": SimReader(port)},
             self.clock,
-            gigabits=10.0,
         )
         self.events = self.service.subscribe()
         self.service.start()

@@ -84,3 +84,14 @@ def test_the_carrier_is_the_kernels(
     link = UdpStackLink("lo", Sysfs(tmp_path), GROUP, port)
     assert link.carrier() is seen
     link.close()
+
+
+@pytest.mark.parametrize(("told", "gigabits"), [("10000", 10.0), ("2500", 2.5), ("-1", None), (None, None)])
+def test_the_speed_is_the_kernels(tmp_path: Path, port: int, told: str | None, gigabits: float | None) -> None:
+    folder = tmp_path / "sys/class/net/lo"
+    folder.mkdir(parents=True)
+    if told is not None:
+        (folder / "speed").write_text(told)
+    link = UdpStackLink("lo", Sysfs(tmp_path), GROUP, port)
+    assert link.gigabits() == gigabits
+    link.close()

@@ -11,6 +11,7 @@ from agent.api.cluster import make_cluster_app
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
+from agent.cluster.model_manifest import ModelManifest
 from agent.cluster.service import ClusterService
 from agent.cluster.shared_names import SharedNames
 from agent.config import Config, make_state_dir
@@ -70,10 +71,12 @@ class Node:
             self._cluster.announce(config.server)
         documents = self._cluster.stack.documents.store
         keys, store.names = KeyRing(state_dir, documents), SharedNames(documents)
+        manifest = ModelManifest(documents, device_id(state_dir), store.models)
+        self._cluster.stack.documents.tell_also(manifest.tell)
         self._puller = Puller(store, config.models)
         disk = Disk(store, self._puller.blobs, packed_weights(config))
         disk.sweep_packed()
-        management = [models_blueprint(self._host, store, self._puller, disk)]
+        management = [models_blueprint(self._host, store, self._puller, disk, manifest.nodes_with)]
         inference = make_inference_app(self._host, keys, limiter, telemetry, config, management)
         cluster = make_cluster_app(self._cluster, self._host, keys, limiter, telemetry, config, management)
         self.apps: Mapping[int, Wsgi] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from flask import Blueprint, Response, g, jsonify, request
 
 from agent.api import schema_models as schema
@@ -19,8 +21,11 @@ from agent.models.store import ModelStore
 _LOADED_WITHIN_S = 600.0  # longer than any client waits; past it the load goes on, and the answer is 503
 
 
-def models_blueprint(host: ModelHost, store: ModelStore, puller: Puller, disk: Disk) -> Blueprint:
-    """Routes under /v1/models; both apps may be given the same blueprint."""
+def models_blueprint(
+    host: ModelHost, store: ModelStore, puller: Puller, disk: Disk, nodes_with: Callable[[str], Sequence[str]]
+) -> Blueprint:
+    """Routes under /v1/models; both apps may be given the same blueprint. ``nodes_with``: ids of the nodes of the stack
+    that told they have a model of this name."""
     blueprint = Blueprint("models", __name__)
     _add_memory_routes(blueprint, host)
     _add_disk_routes(blueprint, host, store, disk)
@@ -31,10 +36,13 @@ def models_blueprint(host: ModelHost, store: ModelStore, puller: Puller, disk: D
     @describes("The models on this device, and their other names", schema.LIST_ANSWER)
     def list_models() -> Response:
         models = {model.name: model for model in store.models()}
-        data = [model_object(name, model, host.state(name)) for name, model in models.items()]
-        for alias, target in store.aliases().items():
-            if alias not in models and target in models:
-                data.append(model_object(alias, models[target], host.state(target)))
+        names = {name: name for name in models}
+        names.update({name: target for name, target in store.aliases().items() if name not in models})
+        data = [
+            {**model_object(name, models[target], host.state(target)), "nodes": list(nodes_with(target))}
+            for name, target in names.items()
+            if target in models
+        ]
         return jsonify(object="list", data=data)
 
     @blueprint.get("/v1/models/<path:model>")

@@ -146,7 +146,8 @@ SHOW_ANSWER = _answer(
     {**_MODEL, "licence": _TEXT, "template": _TEXT, "sampling": {"type": "object"}},
     {**_FURTHER, "needed": _MEMORY, "path": _TEXT},
 )
-LIST_ANSWER = _answer({"object": {"const": "list"}, "data": {"type": "array", "items": MODEL_ANSWER}})
+_LISTED = _answer({**_MODEL, "nodes": {"type": "array", "items": _TEXT}}, _FURTHER)
+LIST_ANSWER = _answer({"object": {"const": "list"}, "data": {"type": "array", "items": _LISTED}})
 STATE_ANSWER = _answer(
     {"model": _TEXT, "state": _STATE},
     {"seconds": {"type": "number"}, "context_length": _WHOLE, "slots": _WHOLE, **_HOSTED},

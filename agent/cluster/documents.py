@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agent.cluster.documents_wire import MOST_COUNT, Document, DocumentError, Name, from_json, to_json
+from agent.cluster.documents_wire import MOST_COUNT, OWN_KINDS, Document, DocumentError, Name, from_json, to_json
 from agent.errors import NoRoomError, RequestError
 
 FUTURE_MS = 3_600_000  # how far ahead of this node's clock another's may be
@@ -79,14 +79,20 @@ class Documents:
         return self._write(kind, key, None)
 
     def adopt(self) -> tuple[Document, ...]:
-        """Sign anew, here, what is signed by nobody who counts any more, so that newcomers take it.
+        """Sign anew, here, what is signed by nobody who counts any more: newcomers would not take it. What such a one
+        said of its own device goes.
 
         Neither what it says nor its time is another then: every node may do so by itself, all still hold the same, and
         what was written meanwhile, a deletion above all, still wins.
         """
         adopted = []
         for old in tuple(self._all.values()):
-            if not self._is_signed(old):
+            if self._is_signed(old):
+                continue
+            if old.kind in OWN_KINDS:
+                del self._all[old.name]
+                self._touched()
+            else:
                 mine = replace(old, node=self._node)
                 adopted.append(replace(mine, signature=self._signer.sign(mine.signed)))
                 self._keep(adopted[-1])
@@ -99,10 +105,11 @@ class Documents:
         other.revision = self.revision
         return other
 
-    def since(self, before: Documents) -> tuple[Document, ...]:
-        """What says another thing than it did in ``before``."""
-        old = before._all
-        return tuple(each for name, each in self._all.items() if name not in old or old[name].stamp != each.stamp)
+    def changed_since(self, before: Documents) -> set[str]:
+        """The kinds of what is not there as it was in ``before``."""
+        old, new = before._all, self._all
+        gone = {kind for kind, key in old if (kind, key) not in new}
+        return gone | {name[0] for name, each in new.items() if name not in old or old[name].stamp != each.stamp}
 
     # --- between nodes -----------------------------------------------------------------------------------------------
 
@@ -227,6 +234,9 @@ class Documents:
 
     def _keep(self, document: Document) -> None:
         self._all[document.name] = document
-        self.revision += 1
         self._clock = max(self._clock, (document.wall_ms, document.count))
+        self._touched()
+
+    def _touched(self) -> None:
+        self.revision += 1
         self._digest = None

@@ -25,6 +25,7 @@ from agent.errors import RequestError, ThoxError
 
 PURPOSE: Final = "documents"
 LOOK_S: Final = 0.2
+TELL_S: Final = 5.0
 ASK_S: Final = 3.0
 EXCHANGE_S: Final = 15.0  # all that is asked of one node at one time
 MOST_WAIT_S: Final = 30.0
@@ -72,12 +73,19 @@ class DocumentsService:
     ) -> None:
         self.store = store
         self._trust, self._others, self._peers, self._clock = trust, others, peers, clock
+        self._telling: list[Callable[[], None]] = []
+        self._told_at = clock() - TELL_S
+        self._untold = ""  # why what is to be told could not be
         self._members: frozenset[str] = frozenset()  # fingerprints of whose signatures count, when that was looked at
         self._waits: dict[str, _Wait] = {}
         self._refused: dict[str, str] = {}  # why a node's documents are not taken
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="documents", daemon=True)
         peers.serve(PURPOSE, self.answer)
+
+    def tell_also(self, tell: Callable[[], None]) -> None:
+        """Call it every few seconds, from the thread, to write what this device is to tell. Before ``start``."""
+        self._telling.append(tell)
 
     def start(self) -> None:
         self._thread.start()
@@ -107,6 +115,9 @@ class DocumentsService:
     def look(self) -> None:
         """Once round: this device's own file, its members, and who of them has other documents."""
         self._adopt()
+        if self._clock() - self._told_at >= TELL_S:
+            self._told_at = self._clock()
+            self._tell()
         self.store.save()
         digest = self.store.read().digest
         others = self._others.differing(digest)
@@ -133,11 +144,21 @@ class DocumentsService:
         members = frozenset(each.fingerprint for each in self._trust.roster().members)
         if members == self._members:
             return
-        adopted = self.store.change(lambda documents: documents.adopt())
+        adopted = self.store.take(lambda documents: documents.adopt())
         if adopted:
             _log.info("%d documents of devices that are no members any more are signed by this one now", len(adopted))
         self._members = members
         self._waits.clear()
+
+    def _tell(self) -> None:
+        try:
+            for tell in self._telling:
+                tell()
+            self._untold = ""
+        except (ThoxError, OSError) as error:
+            if str(error) != self._untold:
+                _log.warning("the stack is not told what is on this device: %s", error)
+            self._untold = str(error)
 
     def _pull(self, node: str) -> None:
         try:

@@ -21,7 +21,6 @@ from typing import Final, TypeVar
 
 from agent import private_file
 from agent.cluster.documents import Documents, Merged, Signer
-from agent.cluster.documents_wire import Document
 from agent.cluster.trust import TrustService
 from agent.errors import NoRoomError, UnavailableError
 from agent.identity import device_id
@@ -45,7 +44,7 @@ class DocumentStore:
         self._lock = threading.Lock()  # of whoever replaces what follows
         self._documents = Documents(author, signer, wall_ms)  # never changed, only replaced
         self._seen: tuple[int, int, int] | None = None
-        self._news: list[Document] = []  # that nobody was told yet
+        self._news: set[str] = set()  # kinds of what changed and nobody was told of yet
         self._unsaved = False
         self._disk = ""  # why the file is not what it should be
         self._listeners: list[tuple[str, Callable[[], None]]] = []
@@ -93,17 +92,21 @@ class DocumentStore:
         self._tell()
         return result
 
-    def merge(self, rows: object) -> Merged:
-        """What another node sent, unchecked. It holds from now on, and is on the disk as soon as that can be."""
+    def take(self, change: Callable[[Documents], T]) -> T:
+        """What ``change`` returns. It holds from now on, and is on the disk as soon as that can be."""
         with self._lock:
             self._try_refresh()
             fresh = self._documents.copy()
-            merged = fresh.merge_json(rows)
-            if merged.accepted:
+            result = change(fresh)
+            if fresh.revision != self._documents.revision:
                 self._replace(fresh)
                 self._unsaved = True
         self.save()
-        return merged
+        return result
+
+    def merge(self, rows: object) -> Merged:
+        """What another node sent, unchecked."""
+        return self.take(lambda documents: documents.merge_json(rows))
 
     def save(self) -> None:
         """What is not on the disk yet. Tells in ``fault`` when that cannot be."""
@@ -127,15 +130,14 @@ class DocumentStore:
     # --- how ---------------------------------------------------------------------------------------------------------
 
     def _replace(self, documents: Documents) -> None:
-        self._news += documents.since(self._documents)
+        self._news |= documents.changed_since(self._documents)
         self._documents = documents
 
     def _tell(self) -> None:
         if not self._news:
             return
         with self._lock:
-            news, self._news = self._news, []
-        kinds = {each.kind for each in news}
+            kinds, self._news = self._news, set()
         for kind, listener in tuple(self._listeners):
             if kind in kinds:
                 listener()

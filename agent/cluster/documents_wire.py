@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 KINDS = frozenset({"key", "limit", "name", "model", "config"})
+OWN_KINDS = frozenset({"model"})  # of what is so on its author's device alone: ``author/...``
 Name = tuple[str, str]  # kind, key
 
 MOST_KEY = 256  # characters
@@ -63,6 +64,8 @@ class Document:
             raise DocumentError(f"the key of a document has 1 to {MOST_KEY} characters")
         if not 0 < len(self.node) <= MOST_KEY or not self.node.isascii() or not self.node.isprintable():
             raise DocumentError("a document that nobody wrote")
+        if self.kind in OWN_KINDS and not self.key.startswith(f"{self.node}/"):
+            raise DocumentError(f"{self.kind}/{self.key[:40]} is of another device than its author's")
         if self.value is not None and len(self.value.encode()) > MOST_VALUE:
             raise DocumentError(f"{self.kind}/{self.key[:40]} is larger than {MOST_VALUE} bytes")
         if not 0 <= self.wall_ms <= LATEST_MS or not 0 <= self.count <= MOST_COUNT:

@@ -49,12 +49,15 @@ class Device:
             self.store,
             lambda: self.now,
         )
-        self.keys = KeyRing(state_dir)
+        (state_dir / "device.id").write_text(DEVICE_ID)
+        self.keys = KeyRing(state_dir, self.service.stack.documents.store)
         self.key = self.keys.create("owner", ["inference", "models", "cluster", "power", "admin"])[1]
         config = Config(state_dir=state_dir, limits=LimitsConfig(cluster_per_minute=0))
         self.puller = Puller(self.store, ModelsConfig(registry=registry))
         self.disk = Disk(self.store, self.puller.blobs, state_dir / "cache")
-        routes = models_blueprint(self.host, self.store, self.puller, self.disk)
+        routes = models_blueprint(
+            self.host, self.store, self.puller, self.disk, lambda model: ("node-1", "node-2") if model == "a" else ()
+        )
         self.app = make_cluster_app(self.service, self.host, self.keys, RateLimiter(), Telemetry(), config, [routes])
 
     def call(self, method: str, path: str, body: object = None, key: str | None = None) -> TestResponse:

@@ -97,7 +97,7 @@ def open_api(
     keys = KeyRing(state_dir)
     _, key = keys.create("owner", ALL)
     puller = Puller(store)
-    models = models_blueprint(host, store, puller, Disk(store, puller.blobs, state_dir / "cache"))
+    models = models_blueprint(host, store, puller, Disk(store, puller.blobs, state_dir / "cache"), lambda _model: ())
     app = make_inference_app(host, keys, RateLimiter(), Telemetry(), config, [models])
     try:
         host.load(MODEL)

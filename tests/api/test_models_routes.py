@@ -44,6 +44,8 @@ def states(device: Device) -> dict[str, str]:
 def test_the_list_has_every_model_and_every_other_name_with_its_state(device: Device) -> None:
     device.post("/v1/models/load", model="a")
     answer = device.get("/v1/models")
+    nodes = {model["id"]: model["nodes"] for model in answer["data"]}
+    assert nodes == {"a": ["node-1", "node-2"], "gpt-4o": ["node-1", "node-2"], "b": [], "e": []}
     jsonschema.validate(answer, schema_models.LIST_ANSWER)
     assert states(device) == {"a": "loaded", "b": "available", "e": "available", "gpt-4o": "loaded"}
     by_id = {model["id"]: model for model in answer["data"]}

@@ -225,6 +225,22 @@ def test_what_a_forgotten_node_wrote_is_signed_anew_and_stays_the_same() -> None
     assert newcomer.digest == before
 
 
+def test_what_a_node_says_of_itself_nobody_else_says_and_it_goes_with_the_node() -> None:
+    (a, b, c), _ = three()
+    b.put("model", "b/llama", {"bytes": 1})
+    with pytest.raises(RequestError, match="of another device"):
+        a.put("model", "b/llama", {"bytes": 2})
+    forged = _document("c", "2", NOW_MS + 5, key="b/llama", kind="model")
+    assert "of another device" in a.merge([forged]).refused[0]
+    pull(a, b)
+    pull(c, b)
+    for node in (a, c):
+        node._signer.known.discard("b")  # type: ignore[attr-defined]
+        before = node.copy()
+        assert node.adopt() == () and node.of("model") == {} and node.digest == ""
+        assert node.changed_since(before) == {"model"} and node.revision > before.revision
+
+
 def test_what_was_deleted_meanwhile_stays_deleted_when_its_old_copy_is_adopted() -> None:
     (a, b, c), walls = three()
     c.put("key", "k", 1)
@@ -267,8 +283,9 @@ def test_a_copy_is_changed_alone_and_tells_what_is_another_since() -> None:
     other.put("config", "c", 2)
     other.delete("config", "e")
     assert a.of("config") == {"c": 1, "d": 1}
-    assert other.since(a) != () and {each.key for each in other.since(a)} == {"c", "e"}
-    assert a.since(a.copy()) == () and other.knows("config", "e") and not a.knows("config", "e")
+    other.put("name", "n", 1)
+    assert other.changed_since(a) == a.changed_since(other) == {"config", "name"} and a.changed_since(a.copy()) == set()
+    assert other.knows("config", "e") and not a.knows("config", "e")
 
 
 def test_what_cannot_be_shared_is_refused_with_the_reason() -> None:

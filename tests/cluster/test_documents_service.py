@@ -6,11 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_models import write_checkpoint
 from touching_stack import TouchingNode, TouchingStack, touching_stack, until
 
 from agent.auth import KeyRing
+from agent.cluster.documents_store import open_documents
+from agent.cluster.model_manifest import ModelManifest
 from agent.cluster.shared_names import SharedNames
+from agent.cluster.state import node_id
 from agent.errors import AuthenticationError
+from agent.identity import device_id
+from agent.models.store import ModelStore
+
+MODEL = {"kind": "text", "bytes": 7, "parameters": 1, "quantisation": "F32", "digest": "d", "source": "local"}
 
 
 @pytest.fixture
@@ -175,3 +183,36 @@ def test_the_thread_ends_although_another_node_does_not_answer(pair: TouchingSta
     until(lambda: bool(asked))
     first.stack.documents.close()
     assert not first.stack.documents._thread.is_alive()
+
+
+def test_each_node_tells_which_models_it_has_and_all_know_until_it_is_forgotten(
+    tmp_path: Path, pair: TouchingStack
+) -> None:
+    stores = [ModelStore(tmp_path / str(number), {}) for number in (1, 2)]
+    manifests = []
+    for node, store in zip(pair.nodes, stores, strict=True):
+        manifests.append(ModelManifest(node.stack.documents.store, node.device, store.models))
+        node.stack.documents.tell_also(manifests[-1].tell)
+    first, second = pair.nodes
+    with stores[1].incoming("org/model:tag") as folder:
+        write_checkpoint(folder)
+    model = stores[1].find("org/model:tag")
+    until(lambda: manifests[0].nodes_with("org/model:tag") == (second.id,))
+    (kept,) = manifests[0].models_of(second.id)
+    assert (kept.name, kept.kind, kept.bytes, kept.digest) == ("org/model:tag", "text", model.bytes, model.digest)
+    assert manifests[0].models_of(first.id) == manifests[0].models_of("node-0") == ()
+    stores[1].copy("org/model:tag", "second")
+    stores[1].remove("org/model:tag")
+    until(lambda: [each.name for each in manifests[0].models_of(second.id)] == ["second"])
+    first.stack.trust.forget(second.device)
+    until(lambda: manifests[0].models_of(second.id) == ())
+
+
+@pytest.mark.parametrize("value", [3, {}, {"kind": "text"}, {**MODEL, "bytes": "7"}, {**MODEL, "digest": 7}])
+def test_a_model_that_is_none_is_left_out_of_what_others_have(tmp_path: Path, value: object) -> None:
+    store = open_documents(tmp_path)
+    device = device_id(tmp_path)
+    store.change(lambda documents: documents.put("model", f"{device}/odd", value))
+    store.change(lambda documents: documents.put("model", f"{device}/good", MODEL))
+    manifest = ModelManifest(store, device, lambda: ())
+    assert [each.name for each in manifest.models_of(node_id(device))] == ["good"]

@@ -236,7 +236,7 @@ def _whole(value: object, most: int = HIGHEST_TERM) -> int:
 def _number(value: object, least: float, most: float) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise BeaconError("a number is missing")
-    if not math.isfinite(value) or not least <= value <= most:
+    if not least <= value <= most or not math.isfinite(value):  # in this order: no float is as large as an int may be
         raise BeaconError("a number is out of range")
     return float(value)
 

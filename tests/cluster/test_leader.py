@@ -24,7 +24,7 @@ PAYLOAD_BYTES = 1095  # what a sealed datagram has room for
 def full_beacon() -> Beacon:
     """The longest that a stack of eight, with four strangers on the link, can bring about."""
     names = [f"node-{number:012x}" for number in range(2**48 - 12, 2**48)]
-    node = replace(a_node(1, True, 99.99), id=names[0], address="fe80::ffff:ffff:ffff:ffff", version="10.10.10-rc10")
+    node = replace(a_node(1, True, 99.99), id=names[0], address="[" + "f" * 45 + "]", version="10.10.10-rc10")
     return Beacon(
         node=node,
         incarnation=10**5,
@@ -66,7 +66,8 @@ WRONG: dict[str, tuple[str, Any]] = {
     "an id that is not in the table": ("o", [99, 0, -8.0, -5.0]),
     "a rank that is not its own": ("o", [0, 0, -9.0, -5.0]),
     "a battery of too much": ("n", ["10.0.0.1", 1, 1.0, 1, 101, "1"]),
-    "an address too long": ("n", ["1" * 46, 1, 1.0, 1, 100, "1"]),
+    "an address too long": ("n", ["1" * 48, 1, 1.0, 1, 100, "1"]),
+    "more TOPS than any float": ("n", ["10.0.0.1", 1, 10**400, 1, 100, "1"]),
     "more heard than a link has": ("h", [[0, 1, 1, 1]] * (MOST_HEARD + 1)),
     "no list": ("h", {"0": 1}),
     "an epoch that its sender is not in": ("e", [10**7, 1, [1, 2]]),

@@ -58,6 +58,7 @@ class Membership:
         self.view: tuple[str, ...] = (node.id,)
         self.peers: dict[str, Peer] = {}
         self.mutual: dict[str, Peer] = {}
+        self._heard: list[Peer] = []  # in the last second, those of the epoch first
         self._said: Beacon | None = None
         self._said_at = 0.0
         self._seq = 0
@@ -138,7 +139,7 @@ class Membership:
     def _peer(self, beacon: Beacon, now: float) -> Peer:
         for each in beacon.heard:
             if each.id == self.node.id and each.incarnation == self.incarnation:
-                for seq, at in self._sent:
+                for seq, at in reversed(self._sent):  # it is one of the last
                     if seq == each.seq:
                         return Peer(beacon, now, at, max(0.0, now - at - each.held_ms / 1000))
         return Peer(beacon, now, None, None)
@@ -164,7 +165,7 @@ class Membership:
         """Known to have been long on its way. Who echoes nothing yet has only just begun to hear this run."""
         return peer.echo is not None and now - peer.echo > ECHO_S
 
-    def _heard(self, now: float) -> list[Peer]:
+    def _listed(self, now: float) -> list[Peer]:
         heard = [peer for peer in self.peers.values() if self._is_heard(peer, now)]
         inside = self.epoch.members if self.epoch else ()
         return sorted(heard, key=lambda peer: (peer.beacon.id not in inside, peer.beacon.id))[:MOST_HEARD]
@@ -194,7 +195,8 @@ class Membership:
     def _review(self, now: float) -> None:
         for old in [each for each, peer in self.peers.items() if now - peer.at > FORGET_S]:
             del self.peers[old]
-        self.mutual = {peer.beacon.id: peer for peer in self._heard(now) if self._is_mutual(peer, now)}
+        self._heard = self._listed(now)
+        self.mutual = {peer.beacon.id: peer for peer in self._heard if self._is_mutual(peer, now)}
         if self._said is None:
             return
         own = self._said.rank
@@ -275,7 +277,7 @@ class Membership:
 
     def _content(self, now: float) -> object:
         """What is news when it changes."""
-        heard = frozenset((p.beacon.id, p.beacon.incarnation, self._is_late(p, now)) for p in self._heard(now))
+        heard = frozenset((p.beacon.id, p.beacon.incarnation, self._is_late(p, now)) for p in self._heard)
         own = (self.node.external_power, self.vote, self.view, self.epoch, self._reigns(), self._present())
         touched = frozenset((each.face, each.other) for each in self.touched)
         return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self.documents)
@@ -294,8 +296,8 @@ class Membership:
             node=self.node,
             incarnation=self.incarnation,
             seq=self._seq,
-            heard=tuple(_echo(peer, now) for peer in self._heard(now)),
-            late=tuple(peer.beacon.id for peer in self._heard(now) if self._is_late(peer, now)),
+            heard=tuple(_echo(peer, now) for peer in self._heard),
+            late=tuple(peer.beacon.id for peer in self._heard if self._is_late(peer, now)),
             term=self.term,
             epoch=self.epoch,
             reigns=reigns,

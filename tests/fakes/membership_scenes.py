@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from membership_world import BrokenRuleError, MembershipWorld, a_node
 
-from agent.cluster.beacon import Touch, decode, encode
+from agent.cluster.beacon import Touch
 from agent.cluster.epoch import Stored
 from agent.cluster.membership import Membership
 from agent.cluster.state import Node
@@ -218,7 +218,7 @@ def an_old_recording_is_played(rules: Rules) -> None:
     """All that node 3 ever said comes again, after it is gone: nobody takes it for alive."""
     world = stack(rules, 3)
     one, two, three = names(3)
-    tape = [data for data in world.recorded if decode(data).id == three]
+    tape = [beacon for beacon in world.recorded if beacon.id == three]
     world.isolate(three)
     world.until(lambda: world.agrees([one, two]), 2.0)
     after = world.of(one).epoch
@@ -233,7 +233,7 @@ def an_old_recording_is_played_to_a_newcomer(rules: Rules) -> None:
     """A node that has just started knows no counts; the echo tells it that nobody there hears it."""
     world = stack(rules, 3)
     one, two, three = names(3)
-    tape = [data for data in world.recorded if decode(data).id in (two, three)]
+    tape = [beacon for beacon in world.recorded if beacon.id in (two, three)]
     world.isolate(one)
     world.restart(one)
     for number in range(60):
@@ -247,10 +247,10 @@ def beacons_are_seconds_late(rules: Rules) -> None:
     """Whoever is heard, but only as it was five seconds ago, is no member."""
     world = stack(rules, 2)
     one, two = names(2)
-    held = [decode(data) for data in world.recorded if decode(data).id == two][-1]
+    held = [beacon for beacon in world.recorded if beacon.id == two][-1]
     world.isolate(two)
     world.run(3.0)
-    world.replay(encode(replace(held, seq=held.seq + 100)), one)  # the last of many that were held back on their way
+    world.replay(replace(held, seq=held.seq + 100), one)  # the last of many that were held back on their way
     demand(two not in world.of(one).mutual, "a late word was taken for a fresh one")
 
 

@@ -8,16 +8,18 @@ from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left
 from agent.cluster.event_hub import Lost, Numbered, Snapshot, Told
 from agent.cluster.events import (
     AlertChanged,
+    ContractChanged,
     MemberChanged,
     ModelChanged,
     StackEvent,
     StatusChanged,
     alert_of,
+    contracts_of,
     models_of,
 )
 from agent.cluster.report import MemberReport, StackReport
 
-NAMES = ("snapshot", "joined", "left", "leader", "epoch", "status", "member", "alert", "model", "lost")
+NAMES = ("snapshot", "joined", "left", "leader", "epoch", "status", "member", "alert", "model", "contract", "lost")
 
 
 def event_bytes(told: Told, own_id: str) -> bytes:
@@ -41,6 +43,10 @@ def snapshot_object(stack: StackReport, own_id: str) -> Object:
         "cluster": cluster_object(stack, own_id),
         "topology": topology_object(stack.cluster, own_id, hardware(simulated=stack.simulated)),
         "members": [_member(one) for one in stack.members],
+        "contracts": [
+            {"id": contract, "node_id": node, "granted_w": watts}
+            for contract, (node, watts) in contracts_of(stack).items()
+        ],
     }
 
 
@@ -75,5 +81,7 @@ def _event(event: StackEvent) -> tuple[str, Object]:
             return "member", {"id": node_id, "status": member_status, "reason": reason}
         case AlertChanged(node_id=node_id, reason=reason):
             return "alert", {"id": node_id, "reason": reason}
+        case ContractChanged(contract_id=contract, node_id=node_id, granted_w=watts):
+            return "contract", {"id": contract, "node_id": node_id, "granted_w": watts}
         case ModelChanged(node_id=node_id, model=model, state=state):
             return "model", {"id": node_id, "model": model, "state": state}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from agent.cluster.changes import Change, changes
@@ -45,7 +45,16 @@ class ModelChanged:
     state: str
 
 
-StackEvent = Change | StatusChanged | MemberChanged | AlertChanged | ModelChanged
+@dataclass(frozen=True, slots=True)
+class ContractChanged:
+    """A power contract was made, gives other watts than before, or ended (None)."""
+
+    contract_id: str
+    node_id: str
+    granted_w: float | None
+
+
+StackEvent = Change | StatusChanged | MemberChanged | AlertChanged | ModelChanged | ContractChanged
 
 _NO_MODELS: Mapping[str, str] = {}
 
@@ -56,6 +65,7 @@ def happened(before: StackReport, after: StackReport) -> tuple[StackEvent, ...]:
     was = {one.node.id: one for one in before.members}
     for member in after.members:
         events += _of_member(was.get(member.node.id), member)
+    events += _of_contracts(contracts_of(before), contracts_of(after))
     now = _status(after)
     if now != _status(before):
         events.append(now)
@@ -71,6 +81,26 @@ def alert_of(member: MemberReport) -> str:
 def models_of(member: MemberReport) -> Mapping[str, str]:
     """The state of each model that is loaded, loading or failed."""
     return _NO_MODELS if member.report is None else {one.name: one.state for one in member.report.models}
+
+
+def contracts_of(stack: StackReport) -> Mapping[str, tuple[str, float]]:
+    """Node and watts of each contract in force, by its id."""
+    return {
+        grant.promise.id: (grant.promise.node_id, grant.granted_w)
+        for member in stack.members
+        if member.report is not None
+        for grant in member.report.grants
+    }
+
+
+def _of_contracts(
+    before: Mapping[str, tuple[str, float]], after: Mapping[str, tuple[str, float]]
+) -> Iterator[ContractChanged]:
+    for contract in sorted(before.keys() - after.keys()):
+        yield ContractChanged(contract, before[contract][0], None)
+    for contract, (node, watts) in after.items():
+        if before.get(contract) != (node, watts):
+            yield ContractChanged(contract, node, watts)
 
 
 def _of_member(before: MemberReport | None, after: MemberReport) -> list[StackEvent]:

@@ -65,10 +65,10 @@ class PowerContracts:
         """One where a supply feeds the stack; else one of each module that answers. Raises UnavailableError."""
         holder, own = self._holder(), self._power.member.node_id
         if holder == own:
-            return (self._book(),)
+            return (self.book(),)
         if holder:
             return (read(Book, self._forward(holder, {"list": {}})),)
-        books = [self._book()]
+        books = [self.book()]
         for node in self._nodes() - {own}:
             try:
                 books.append(read(Book, self._forward(node, {"list": {}})))
@@ -119,7 +119,7 @@ class PowerContracts:
         if "ask" in fields:
             return to_json(self._grant(read(Ask, fields["ask"])))
         if "list" in fields:
-            return to_json(self._book())
+            return to_json(self.book())
         if isinstance(fields.get("cancel"), str):
             return {"cancelled": self._cancel(fields["cancel"])}
         raise RequestError("not understood", hint="the nodes may run different versions")
@@ -207,7 +207,8 @@ class PowerContracts:
         power.enforce()
         return contract
 
-    def _book(self) -> Book:
+    def book(self) -> Book:
+        """Of what this module itself shares out."""
         power = self._power
         with power.lock:
             now, allocator = power.clock(), power.seat.office.allocator

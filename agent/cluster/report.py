@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.cluster.power_wire import Grant
 from agent.cluster.state import MOST_NODES, Cluster, Node
 from agent.models.lease import HostedModel
 from hal.base import BoardFacts, Face, Reading
@@ -39,6 +40,7 @@ class NodeReport:
     uptime_s: float
     zones: Mapping[str, Reading]
     power: PowerState
+    grants: tuple[Grant, ...]  # the contracts on what is plugged into it
     faces: Mapping[Face, bool]
     machine: BoardFacts  # what this really runs on: another than the board where that is simulated
     memory_available: int  # bytes, of the machine

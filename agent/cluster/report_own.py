@@ -13,6 +13,7 @@ from typing import TypeVar
 from agent.cluster.client_address import ClientAddress
 from agent.cluster.parts import stack_parts
 from agent.cluster.power_look import available
+from agent.cluster.power_wire import Grant
 from agent.cluster.report import NodeReport, PowerState
 from agent.cluster.state import Node
 from agent.models.host import ModelHost
@@ -34,12 +35,15 @@ class OwnReport:
         hardware: Hardware,
         host: ModelHost,
         store: ModelStore,
+        grants: Callable[[], tuple[Grant, ...]],
         faults: Callable[[], Mapping[str, str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``faults``: of what else is to be checked, by its name what is wrong with it; empty where nothing is."""
+        """``grants``: the contracts on what is plugged into this node. ``faults``: of what else is to be checked, by
+        its name what is wrong with it; empty where nothing is."""
         self._node_id, self._address, self._version = node_id, address, version
-        self._hardware, self._host, self._store, self._faults, self._clock = hardware, host, store, faults, clock
+        self._hardware, self._host, self._store, self._clock = hardware, host, store, clock
+        self._grants, self._faults = grants, faults
         self._began = clock()
 
     def facts(self) -> Node:
@@ -65,6 +69,7 @@ class OwnReport:
             uptime_s=self._clock() - self._began,
             zones=zones,
             power=power,
+            grants=self._grants(),
             faces=_answer(self._hardware.lines.closed) or {},
             machine=self._hardware.machine,
             memory_available=available_bytes(),

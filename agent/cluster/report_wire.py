@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeVar, cast
 
+from agent.cluster.power_wire import Grant, read_list, to_json
 from agent.cluster.report import NodeReport, PowerState
-from agent.cluster.state import Node
+from agent.cluster.state import MOST_NODES, Node
 from agent.engine.base import EngineStatus
+from agent.errors import RequestError
 from agent.models.lease import HostedModel, State
 from hal.base import BoardFacts, Face, Quality, Reading
 
@@ -22,6 +25,7 @@ Json = dict[str, Any]
 VERSION: Final = 1
 MOST_CHARACTERS: Final = 200
 MOST_OF_A_KIND: Final = 64  # zones, rails, models, checks ...
+MOST_GRANTS: Final = 2 * MOST_NODES  # a node has one contract at most; those of who has just left are among them
 MOST: Final = 1e15  # no number of a node is larger
 
 _UNITS = ("W", "V", "A", "degC", "%")
@@ -65,6 +69,7 @@ def encode(report: NodeReport, now: float) -> Json:
             "supply": reading(power.supply),
             "battery": reading(power.battery),
         },
+        "grants": [_grant(one) for one in _few(report.grants, MOST_GRANTS)],
         "faces": dict(report.faces),
         "machine": {
             "name": _cut(machine.name),
@@ -104,6 +109,7 @@ def decode(body: object, node: Node, now: float) -> NodeReport:
             supply=power.maybe("supply", lambda name: _reading(power.inner(name), now)),
             battery=power.maybe("battery", lambda name: _reading(power.inner(name), now)),
         ),
+        grants=_grants(fields.get("grants")),
         faces=_faces(fields.inner("faces")),
         machine=BoardFacts(
             machine.text("name"), machine.whole("memory_bytes"), machine.number("tops"), machine.whole("cores")
@@ -175,6 +181,17 @@ def _reading(fields: _Fields, now: float) -> Reading:
         raise fields.error("value", "a number, if its quality is ok and not else")
     unit = cast("Literal['W', 'V', 'A', 'degC', '%']", fields.choice("unit", _UNITS))
     return Reading(value, unit, quality, now - fields.number("age_s"), fields.text("source"))
+
+
+def _grant(grant: Grant) -> Json:
+    return to_json(replace(grant, reason=_cut(grant.reason)))
+
+
+def _grants(body: object) -> tuple[Grant, ...]:
+    try:
+        return read_list(Grant, body)
+    except RequestError as error:
+        raise ReportError(f"grants: {error.message}") from error
 
 
 def _faces(fields: _Fields) -> Mapping[Face, bool]:
@@ -271,5 +288,5 @@ def _cut(text: str) -> str:
     return plain if len(plain) <= MOST_CHARACTERS else plain[: MOST_CHARACTERS - 1] + "…"
 
 
-def _few(items: Iterable[T]) -> list[T]:
-    return list(items)[:MOST_OF_A_KIND]
+def _few(items: Iterable[T], most: int = MOST_OF_A_KIND) -> list[T]:
+    return list(items)[:most]

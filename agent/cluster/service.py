@@ -12,6 +12,7 @@ from agent.cluster.event_hub import EventHub
 from agent.cluster.mdns import Mdns
 from agent.cluster.power_contracts import PowerContracts
 from agent.cluster.power_service import PowerService
+from agent.cluster.power_wire import Grant
 from agent.cluster.report import NodeReport, StackReport
 from agent.cluster.report_own import OwnReport
 from agent.cluster.reports import PURPOSE as REPORT
@@ -43,7 +44,7 @@ class ClusterService:
         self._hardware = hardware
         self._mdns: Mdns | None = None
         told = ClientAddress(address, hardware.link)
-        self._own = OwnReport(self.node_id, told, version, hardware, host, store, self._faults, clock)
+        self._own = OwnReport(self.node_id, told, version, hardware, host, store, self._grants, self._faults, clock)
         self.stack = stack = StackService(state_dir, device_id, self._own.facts, hardware, version, link_port)
         self.power = PowerService(state_dir, self.node_id, hardware, stack.cluster, stack.peers, clock)
         self.contracts = PowerContracts(self.power)
@@ -88,6 +89,9 @@ class ClusterService:
     def stack_report(self) -> StackReport:
         """Every member in detail, each asked for it. Takes a second at most."""
         return self._reports.stack()
+
+    def _grants(self) -> tuple[Grant, ...]:
+        return self.contracts.book().grants
 
     def _faults(self) -> Mapping[str, str]:
         """What is wrong with what this node does; empty where nothing is. Each is a check of its report."""

@@ -76,6 +76,7 @@ def test_a_client_is_told_what_is_true_and_then_what_changes(node: Device) -> No
         assert snapshot["members"] == [
             {"id": snapshot["node"], "status": "healthy", "reason": "", "alert": "", "models": {}}
         ]
+        assert snapshot["contracts"] == []
         node.host.load("b")
         client.until("model", id=snapshot["node"], model="b", state="loaded")
         node.sim.fail("thermal")
@@ -83,6 +84,16 @@ def test_a_client_is_told_what_is_true_and_then_what_changes(node: Device) -> No
         assert client.until("status", status="degraded")["reasons"]
         node.host.unload("b")
         client.until("model", model="b", state="available")
+
+
+def test_a_client_is_told_of_contracts_that_are_made_and_given_back(node: Device) -> None:
+    with serve(node.app) as port, contextlib.closing(Listener(port, node.key)) as client:
+        assert client.next()[1]["contracts"] == []
+        made = node.post("/v1/power/contract", requested_w=20)
+        told = client.until("contract", id=made["id"])
+        assert (told["node_id"], told["granted_w"]) == (node.service.node_id, 20.0)
+        node.call("DELETE", f"/v1/power/contract/{made['id']}")
+        assert client.until("contract", id=made["id"])["granted_w"] is None
 
 
 def test_a_client_that_comes_again_begins_with_a_snapshot_whatever_it_says_it_saw(node: Device) -> None:

@@ -16,14 +16,17 @@ from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left
 from agent.cluster.event_hub import MOST_LISTENERS, EventHub, Lost, Numbered, Snapshot
 from agent.cluster.events import (
     AlertChanged,
+    ContractChanged,
     MemberChanged,
     ModelChanged,
     StackEvent,
     StatusChanged,
     alert_of,
+    contracts_of,
     happened,
     models_of,
 )
+from agent.cluster.power_wire import Grant, Promise
 from agent.cluster.report import MemberReport, NodeReport, PowerState, StackReport
 from agent.cluster.state import Cluster, Node
 from agent.errors import OverloadedError, UnavailableError
@@ -38,7 +41,7 @@ def node(name: str) -> Node:
     return Node(name, "10.0.0.1:5381", 16 << 30, 100.0, True, 80.0, "0.1.0")
 
 
-def report(name: str, models: dict[str, State], alert: str = "ok") -> NodeReport:
+def report(name: str, models: dict[str, State], alert: str, grants: tuple[Grant, ...]) -> NodeReport:
     return NodeReport(
         node=node(name),
         board="a board",
@@ -47,6 +50,7 @@ def report(name: str, models: dict[str, State], alert: str = "ok") -> NodeReport
         uptime_s=1.0,
         zones={},
         power=POWER,
+        grants=grants,
         faces={},
         machine=BoardFacts("a machine", 1, 1.0, 1),
         memory_available=1,
@@ -58,8 +62,8 @@ def report(name: str, models: dict[str, State], alert: str = "ok") -> NodeReport
     )
 
 
-def member(name: str, models: dict[str, State], alert: str = "ok") -> MemberReport:
-    told = report(name, models, alert)
+def member(name: str, models: dict[str, State], alert: str = "ok", grants: tuple[Grant, ...] = ()) -> MemberReport:
+    told = report(name, models, alert, grants)
     return MemberReport(node(name), told, 0.0, 0.0, "healthy" if told.healthy else "degraded", told.wrong)
 
 
@@ -78,7 +82,14 @@ def stacks(draw: st.DrawFn) -> StackReport:
     )
     states = st.sampled_from(get_args(State)[1:])
     models = st.dictionaries(st.sampled_from("ab"), states, max_size=2)
-    members = [member(name, draw(models), draw(st.sampled_from(["ok", "pulled"]))) for name in sorted(names)]
+    alerts = st.sampled_from(["ok", "pulled"])
+    members = [member(name, draw(models), draw(alerts)) for name in sorted(names)]
+    held = draw(st.dictionaries(st.sampled_from(["contract-1", "contract-2"]), st.sampled_from([10.0, 20.0])))
+    grants = tuple(
+        Grant(Promise(each, "node-2", 40.0, 0.0, "normal", 60.0), watts, 10.0, None, 65.0, "")
+        for each, watts in held.items()
+    )
+    members[0] = member(members[0].node.id, draw(models), draw(alerts), grants)
     if draw(st.booleans()):
         members[0] = replace(members[0], status="silent", reason="no answer")
     return StackReport(cluster, tuple(members))
@@ -92,6 +103,7 @@ class Told:
         self.leader, self.epoch = stack.cluster.leader_id, stack.cluster.epoch
         self.status = (stack.status, stack.reasons, stack.cluster.settled, stack.cluster.leader_reached)
         self.members = {one.node.id: (one.status, one.reason, alert_of(one)) for one in stack.members}
+        self.contracts = {each: (owner, watts) for each, (owner, watts) in contracts_of(stack).items()}
         self.models = {(one.node.id, model): state for one in stack.members for model, state in models_of(one).items()}
 
     def hear(self, event: StackEvent) -> None:
@@ -113,6 +125,10 @@ class Told:
                 self.members[name] = (now, reason, self.members[name][2])
             case AlertChanged(node_id=name, reason=reason):
                 self.members[name] = (*self.members[name][:2], reason)
+            case ContractChanged(contract_id=contract, granted_w=None):
+                del self.contracts[contract]
+            case ContractChanged(contract_id=contract, node_id=name, granted_w=watts) if watts is not None:
+                self.contracts[contract] = (name, watts)
             case ModelChanged(node_id=name, model=model, state=state):
                 self.models[name, model] = state
         self.models = {key: state for key, state in self.models.items() if state != "available"}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent.api import schema_cluster
 from agent.api.render_cluster import node_object
+from agent.cluster.power_wire import Grant, Promise
 from agent.cluster.report import MemberReport, NodeReport, PowerState
 from agent.cluster.report_wire import MOST_CHARACTERS, MOST_OF_A_KIND, ReportError, decode, encode
 from agent.cluster.state import Node
@@ -32,6 +33,7 @@ REPORT = NodeReport(
     uptime_s=12.5,
     zones={"tj": Reading(-3.0, "degC", "ok", NOW, "sim:tj"), "cpu": Reading(None, "degC", "fault", NOW, "sim:cpu")},
     power=PowerState(WATTS, {"VDD": WATTS}, 20.0, 10.0, 40.0, True, WATTS, None),
+    grants=(Grant(Promise("contract-1", "node-1", 40.0, 0.0, "normal", 60.0), 20.0, 10.0, None, 65.0, "shared"),),
     faces={"top": True, "bottom": False},
     machine=BoardFacts("a machine", 1 << 34, 100.0, 8),
     memory_available=1 << 33,
@@ -69,6 +71,7 @@ def test_a_report_arrives_as_it_was_told_with_times_by_the_hearers_clock() -> No
     assert came["models"][1]["error"] == "no such  tensor"  # nothing that moves a cursor
     sent["models"] = came["models"]
     assert came == sent
+    assert arrived.grants == REPORT.grants
     assert (arrived.healthy, arrived.kinds, arrived.active_model) == (False, REPORT.kinds, "a")
 
 
@@ -109,6 +112,9 @@ def test_fields_of_a_newer_version_are_passed_over() -> None:
         (("checks",), {str(number): "ok" for number in range(65)}),
         (("kinds",), "text"),
         (("memory_available",), 10**400),
+        (("grants",), [{}]),
+        (("grants", 0, "granted_w"), 10**400),
+        (("grants", 0, "promise", "node_id"), "\n"),
     ],
 )
 def test_what_is_no_report_is_refused_with_its_place(place: tuple[str | int, ...], value: object) -> None:

@@ -19,7 +19,7 @@ def list_models(models: Iterable[Shown], console: Console) -> None:
     rows = [
         (
             model["id"] if model["id"] == model["root"] else f"{model['id']} -> {model['root']}",
-            model["kind"],
+            _kind(model),
             model["state"],
             count(model["parameters"]),
             model["quantisation"],
@@ -55,7 +55,7 @@ def show_model(model: Shown, console: Console) -> None:
     said = {
         "model": model["id"] if model["id"] == model["root"] else f"{model['id']}, another name of {model['root']}",
         "state": _state(model) + (f": {model['error']}" if "error" in model else ""),
-        "kind": model["kind"],
+        "kind": _kind(model),
         "architecture": model["architecture"],
         "parameters": count(model["parameters"]),
         "weights": f"{model['quantisation']} ({model['format']})" if model["format"] else "",
@@ -112,6 +112,10 @@ def count(value: int) -> str:
         if value >= scale:
             return f"{value / scale:.1f} {unit}"
     return str(value)
+
+
+def _kind(model: Shown) -> str:
+    return f"{model['kind']} of {model['base']}" if "base" in model else str(model["kind"])
 
 
 def _state(model: Shown) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,11 +28,14 @@ from agent.engine.grammar import Grammars
 from agent.engine.quantise import Quantisation
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter
 from agent.errors import ModelError, NotFoundError, RequestError
 from agent.models.checkpoint import StoredModel
 from agent.models.disk import packed_folder
 from agent.models.memory import CONTEXTS_HELD, LONGEST_DEFAULT, Memory, Settings, estimate
 from agent.models.options import LoadOptions, choose_cache_type, choose_quantisation
+
+log = logging.getLogger(__name__)
 
 
 def _alone(name: str) -> StoredModel:
@@ -87,7 +91,8 @@ class Loader:
 
     def _text(self, model: StoredModel, options: LoadOptions, report: Report) -> Engine:
         engine = self._config.engine
-        runner, tokenizer, folder, mark = self._opened(model, options, report)
+        adapters = _adapters(model)
+        runner, tokenizer, folder, mark = self._opened(model, options, report, adapters)
         draft = None
         with ExitStack() as unfinished:
             unfinished.callback(runner.close)
@@ -107,6 +112,7 @@ class Loader:
             prefill_tokens=engine.prefill_tokens,
             defaults=SamplingDefaults.load(folder),
             guesses=Guesses(draft) if engine.speculation else None,
+            adapters=[adapter.name for adapter in adapters],
         )
 
     def _draft_of(self, model: StoredModel, name: str) -> StoredModel:
@@ -136,7 +142,9 @@ class Loader:
             )
         return Draft(smaller, vocab_size=runner.vocab_size, prefill_tokens=self._config.engine.prefill_tokens)
 
-    def _opened(self, model: StoredModel, options: LoadOptions, report: Report) -> tuple[Runner, Tokenizer, Path, str]:
+    def _opened(
+        self, model: StoredModel, options: LoadOptions, report: Report, adapters: Sequence[Adapter] = ()
+    ) -> tuple[Runner, Tokenizer, Path, str]:
         """A text model's runner, its tokenizer, the folder that describes it, and its fingerprint."""
         engine = self._config.engine
         checkpoint = Checkpoint.open(model.path)
@@ -161,6 +169,7 @@ class Loader:
             cache=packed_folder(self._cache, model),
             cache_type=choose_cache_type(wanted_cache, quantisation) if wanted_cache != "auto" else None,
             report=report,
+            adapters=adapters,
         )
         return runner, tokenizer, folder, fingerprint(checkpoint.digest, quantisation)
 
@@ -215,6 +224,7 @@ def _open_runner(
     cache: Path,
     cache_type: CacheType | None,
     report: Report,
+    adapters: Sequence[Adapter],
 ) -> Runner:
     if _on_x86() and not spec.attention_cap:
         from agent.engine.openvino import open_openvino as open_form
@@ -238,7 +248,19 @@ def _open_runner(
         cache=cache,
         cache_type=cache_type,
         report=report,
+        adapters=adapters,
     )
+
+
+def _adapters(model: StoredModel) -> list[Adapter]:
+    """The adapters that load with a model. One that is broken must not keep its base from loading."""
+    found = []
+    for stored in model.adapters:
+        try:
+            found.append(Adapter.open(stored.name, stored.path))
+        except ModelError as error:
+            log.warning("adapter %s is not loaded with %s: %s", stored.name, model.name, error.message)
+    return found
 
 
 def _encoder_form(spec: EncoderSpec, weights: EncoderWeights, threads: int) -> EncoderForm:

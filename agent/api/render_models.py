@@ -32,6 +32,8 @@ def model_object(name: str, model: StoredModel, hosted: HostedModel) -> Object:
         "source": model.source,
         "root": model.name,
     }
+    if model.base:
+        shown["base"] = model.base
     if model.broken or hosted.error:
         shown["error"] = model.broken or hosted.error
     return {**shown, **_hosted(hosted)}

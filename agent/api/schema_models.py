@@ -124,7 +124,7 @@ _MODEL: Json = {
     "object": {"const": "model"},
     "created": _WHOLE,
     "owned_by": _TEXT,
-    "kind": {"enum": ["text", "embedding"]},
+    "kind": {"enum": ["text", "embedding", "adapter"]},
     "state": _STATE,
     "parameters": _WHOLE,
     "format": _TEXT,
@@ -135,6 +135,7 @@ _MODEL: Json = {
 }
 _FURTHER: Json = {
     "error": _TEXT,
+    "base": _TEXT,
     "digest": _TEXT,
     "source": _TEXT,
     "architecture": _TEXT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from flask import Response, g
 from agent.api import sse
 from agent.api.guard import Tally
 from agent.api.render import Choice, Head, Object, collect
-from agent.engine.base import Delta, Request, Usage
+from agent.engine.base import Answer, Delta, Request, Usage
 from agent.models.lease import Lease
 
 
@@ -34,7 +35,8 @@ class Serving:
         self._stack = ExitStack()
 
     def __enter__(self) -> Serving:
-        self._engine = self._stack.enter_context(self._models.lease(self._model)).engine
+        lease = self._stack.enter_context(self._models.lease(self._model))
+        self._engine, self._adapter = lease.engine, lease.adapter
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -45,16 +47,14 @@ class Serving:
 
     def whole(self, request: Request) -> tuple[list[Choice], Usage]:
         """Every choice, once the last is complete. Raises ClientGone when the client does not wait for it."""
-        answer = self._engine.generate(request)
-        self._stack.callback(answer.close)
+        answer = self._generate(request)
         choices, usage = collect(sse.pieces(answer, g.connection), len(request.prompts) * request.n)
         _note(g.tally, usage)
         return choices, usage
 
     def stream(self, request: Request, chunks: Callable[[Delta], Iterable[Object]]) -> Response:
         """Server-sent events. The first piece is waited for: what goes wrong before it has a status of its own."""
-        answer = self._engine.generate(request)
-        self._stack.callback(answer.close)
+        answer = self._generate(request)
         tally: Tally = g.tally
         deltas = sse.pieces(answer, g.connection)
         first = next(deltas)
@@ -63,6 +63,11 @@ class Serving:
         # From here on the server ends it: it closes the response after the last byte, and when the client has left.
         response.call_on_close(self._stack.pop_all().close)
         return response
+
+    def _generate(self, request: Request) -> Answer:
+        answer = self._engine.generate(replace(request, adapter=self._adapter))
+        self._stack.callback(answer.close)
+        return answer
 
 
 def _note(tally: Tally, usage: Usage) -> None:

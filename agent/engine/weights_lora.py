@@ -7,6 +7,7 @@ to each token those of its own adapter. A step without adapters computes no rows
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.engine.base import Floats
-from agent.engine.lora import ADAPTER_WEIGHTS, LoraSpec, matrices
+from agent.engine.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraSpec, matrices
 from agent.engine.weights import map_tensors
 from agent.engine.weights_tensor import Tensor
 from agent.errors import ModelError
@@ -30,8 +31,12 @@ class Adapter:
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def open(cls, name: str, folder: Path, config: Mapping[str, object]) -> Adapter:
+    def open(cls, name: str, folder: Path) -> Adapter:
         """Map an adapter's weights. Raises ModelError for what is broken, or cannot be served."""
+        try:
+            config = json.loads((folder / ADAPTER_CONFIG).read_text())
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{ADAPTER_CONFIG} of {name} cannot be read: {error}") from error
         _, tensors = map_tensors(folder / ADAPTER_WEIGHTS)  # the tensors hold the map
         spec = LoraSpec.read(config, {tensor: found.shape for tensor, found in tensors.items()})
         for tensor, found in tensors.items():

@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.models.checkpoint_files import Unusable, read_contents, read_object
+from agent.engine.lora import LoraSpec
+from agent.errors import ModelError
+from agent.models.checkpoint_files import Unusable, holds_adapter, read_adapter, read_contents, read_object
 from agent.models.checkpoint_sizes import Sizes, Widths
 
 RECORD = ".thox.json"  # written by a pull: where the model came from
 _ENCODERS = ("bert", "nomic_bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert")
 
+Kind = Literal["text", "embedding", "adapter"]
 Files = tuple[tuple[str, int, int], ...]  # path in the folder, bytes, mtime in ns
 
 
@@ -26,7 +29,7 @@ class StoredModel:
 
     name: str
     path: Path
-    kind: Literal["text", "embedding"]
+    kind: Kind
     architecture: str  # as config.json names it, e.g. LlamaForCausalLM
     parameters: int  # elements of all tensors
     bytes: int  # of all files
@@ -36,10 +39,13 @@ class StoredModel:
     digest: str  # of the registry's manifest; else of names, sizes and times of the files, so it changes when they do
     source: str  # builtin, local, or the registry's reference
     broken: str = ""
-    format: str = ""  # safetensors, gguf
+    format: str = ""  # safetensors, gguf, peft
     quantisation: str = ""  # of the files, e.g. BF16, Q4_K, gptq-int4
     sizes: Sizes = Sizes()  # noqa: RUF009  frozen
     widths: Widths = Widths()  # noqa: RUF009  frozen
+    base: str = ""  # of an adapter: the model that it changes; as its makers named it where the store has none such
+    lora: LoraSpec | None = field(default=None, compare=False)  # of an adapter
+    adapters: tuple[StoredModel, ...] = ()  # what is to be loaded with it
 
     @property
     def short(self) -> str:
@@ -49,6 +55,12 @@ class StoredModel:
     @property
     def builtin(self) -> bool:
         return self.source == "builtin"
+
+
+def check_usable(model: StoredModel) -> None:
+    """Raises ModelError for a model that is listed and cannot be loaded."""
+    if model.broken:
+        raise ModelError(f"The model {model.name} cannot be used: {model.broken}", hint="delete and pull it again")
 
 
 def inspect(name: str, path: Path, *, builtin: bool) -> StoredModel:
@@ -83,7 +95,8 @@ def _files(path: Path) -> Files:
 def _inspect(name: str, path: Path, files: Files, builtin: bool) -> StoredModel:
     """``files`` is the key of the cache: a folder whose files did not change is not read again."""
     present = {file for file, _, _ in files}
-    contents = read_contents(path, present)
+    adapter = holds_adapter(present)
+    contents = read_adapter(path, present) if adapter else read_contents(path, present)
     config = contents.config
     record = read_object(path, RECORD, present) if RECORD in present else {}
     # A multimodal checkpoint keeps the numbers of its decoder one level down.
@@ -92,8 +105,8 @@ def _inspect(name: str, path: Path, files: Files, builtin: bool) -> StoredModel:
     return StoredModel(
         name=name,
         path=path,
-        kind="embedding" if encoder else "text",
-        architecture=_architecture(config),
+        kind="adapter" if adapter else "embedding" if encoder else "text",
+        architecture="LoRA" if adapter else _architecture(config),
         parameters=contents.sizes.total,
         bytes=sum(size for _, size, _ in files),
         context_length=_number(text, "max_position_embeddings", "n_positions"),
@@ -104,7 +117,9 @@ def _inspect(name: str, path: Path, files: Files, builtin: bool) -> StoredModel:
         format=contents.format,
         quantisation=contents.quantisation,
         sizes=contents.sizes,
-        widths=Widths() if encoder else _widths(text),
+        widths=Widths() if encoder or adapter else _widths(text),
+        base="" if contents.lora is None else contents.lora.base,
+        lora=contents.lora,
     )
 
 
@@ -112,7 +127,7 @@ def _broken(name: str, path: Path, files: Files, builtin: bool, reason: str) -> 
     return StoredModel(
         name=name,
         path=path,
-        kind="text",
+        kind="adapter" if holds_adapter({file for file, _, _ in files}) else "text",
         architecture="",
         parameters=0,
         bytes=sum(size for _, size, _ in files),

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.engine.gguf_families import config_of, family_of, name_of
 from agent.engine.gguf_file import GgufFile, find_gguf
+from agent.engine.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraSpec
 from agent.errors import ModelError
 from agent.models.checkpoint_sizes import Shape, Sizes, measure, unpacked
 
@@ -29,10 +30,31 @@ class Unusable(Exception):
 class Contents:
     """A model's configuration, as config.json has it, and its weights."""
 
-    format: str  # safetensors, gguf
+    format: str  # safetensors, gguf, peft
     config: Mapping[str, Any]
     quantisation: str  # of the files: BF16, F16, F32, gptq-int4, awq-int4, or a type of GGUF such as Q4_K
     sizes: Sizes
+    lora: LoraSpec | None = None  # of an adapter
+
+
+def holds_adapter(present: Iterable[str]) -> bool:
+    """Whether a folder with these files is an adapter on top of another model, and no model."""
+    weights = {file for file in present if file.endswith((".safetensors", ".gguf")) and "/" not in file}
+    return ADAPTER_CONFIG in present and weights <= {ADAPTER_WEIGHTS}
+
+
+def read_adapter(path: Path, present: set[str]) -> Contents:
+    """Raises Unusable, also for an adapter of a kind that cannot be served."""
+    config = read_object(path, ADAPTER_CONFIG, present)
+    if ADAPTER_WEIGHTS not in present:
+        raise Unusable(f"{ADAPTER_WEIGHTS} is missing: PEFT writes it with safe_serialization")
+    tensors = _read_header(path / ADAPTER_WEIGHTS)
+    try:
+        lora = LoraSpec.read(config, {name: shape for name, _, shape in tensors})
+    except ModelError as error:
+        raise Unusable(f"{error.message}: {error.hint}") from error
+    quantisation = _commonest((kind, shape) for _, kind, shape in tensors)
+    return Contents("peft", config, quantisation, measure((name, shape) for name, _, shape in tensors), lora)
 
 
 def read_contents(path: Path, present: set[str]) -> Contents:

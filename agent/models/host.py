@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from agent.engine.base import Engine
-from agent.errors import EngineError, ModelError, NotFoundError, ThoxError, UnavailableError
-from agent.models.checkpoint import StoredModel
-from agent.models.lease import HostedModel, Lease, Loaded, hosted_model
+from agent.errors import EngineError, ModelError, NotFoundError, RequestError, ThoxError, UnavailableError
+from agent.models.adapter import has, holds
+from agent.models.checkpoint import StoredModel, check_usable
+from agent.models.lease import HostedModel, Lease, Loaded, hosted_adapter, hosted_model
 from agent.models.loading import Job, OpenEngine, again, attempt, loading_error
 from agent.models.memory import Estimate, Memory, anonymous_bytes, available_bytes, estimate
 from agent.models.options import FOR_EVER, LoadOptions
@@ -76,9 +77,9 @@ class ModelHost:
         ``wait_s`` None: begin, and do not wait. Raises NotFoundError, RequestError, ModelError, NoRoomError, and
         ModelLoadingError when ``wait_s`` are over.
         """
-        model = self._store.find(name)
+        model, adapter = self._wanted(name)
         options = options or LoadOptions()
-        job = self._begin(model, self._fitting(model, options))
+        job = self._begin(model, self._fitting(model, options), adapter)
         if job is not None and wait_s is not None:
             if not job.done.wait(wait_s):
                 raise loading_error(job)
@@ -86,34 +87,34 @@ class ModelHost:
                 raise again(job.error)
         if options.keep_alive_s is not None:
             self._keep(model.name, options.keep_alive_s)
-        return self.state(model.name)
+        return self.state(model.name if adapter is None else adapter.name)
 
     def preload(self, names: Iterable[str]) -> None:
         """Begin to load these; those that are not there are passed over with a line in the log."""
         for name in names:
             try:
-                model = self._store.find(name)
-                self._begin(model, LoadOptions())
+                model, adapter = self._wanted(name)
+                self._begin(model, LoadOptions(), adapter)
             except ThoxError as error:
                 log.warning("model %s is not preloaded: %s", name, error.message)
 
     def lease(self, name: str) -> Lease:
-        """Borrow the engine of a model. One that is stored but not loaded starts to load.
+        """Borrow the engine of a model, or that of an adapter's base. One that is not loaded starts to load.
 
         Raises NotFoundError; ModelLoadingError (503) when it is not there within ``quick_s``; what a load raises.
         """
-        model = self._store.find(name)
+        model, adapter = self._wanted(name)
         deadline = time.monotonic() + self._quick_s
         while True:
             with self._changed:
-                lease = self._lend(model.name)
+                lease = self._lend(model.name, adapter)
                 if lease is not None:
                     return lease
                 job, failed = self._jobs.get(model.name), self._failed.get(model.name)
             if job is None:
                 if failed is not None and failed[0] == model.digest:
                     raise again(failed[1])
-                job = self._begin(model, LoadOptions())
+                job = self._begin(model, LoadOptions(), adapter)
             if job is not None:
                 if not job.done.wait(max(0.0, deadline - time.monotonic())):
                     raise loading_error(job)
@@ -124,7 +125,8 @@ class ModelHost:
         """Borrow a model only if it is loaded: the one of this name, or the active one. Does not count as use."""
         if name is not None:
             try:
-                name = self._store.find(name).name
+                found = self._store.find(name)
+                name = found.base or found.name
             except ThoxError:
                 return None
         with self._changed:
@@ -138,10 +140,16 @@ class ModelHost:
         model that is not loaded.
         """
         try:
-            name = self._store.find(name).name
+            model = self._store.find(name)
+            name = model.name
         except NotFoundError:
             if name not in self._shelf:  # deleted from disk, still in memory
                 raise
+        else:
+            if model.kind == "adapter":
+                raise RequestError(
+                    f"{name} is an adapter: it goes with its base", hint=f"unload {model.base}", param="model"
+                )
         deadline = time.monotonic() + wait_s
         with self._changed:
             job = self._jobs.pop(name, None)
@@ -172,6 +180,7 @@ class ModelHost:
             if job is not None:
                 job.unwanted = True
             self._failed.pop(name, None)
+            self._shelf.forget_adapter(name)
             idle = self._shelf.discard(name)
         if idle is not None:
             self._close(idle)
@@ -188,6 +197,9 @@ class ModelHost:
         """How a model stands. ``name`` is its own, not an alias."""
         with self._changed:
             loaded, job, failed = self._shelf.get(name), self._jobs.get(name), self._failed.get(name)
+            if loaded is None and job is None and failed is None:
+                jobs = [job for job in self._jobs.values() if holds(job.model, name)]
+                return hosted_adapter(name, self._shelf.with_adapter(name), jobs[0] if jobs else None)
         return hosted_model(name, loaded, job, None if failed is None else failed[1])
 
     def states(self) -> list[HostedModel]:
@@ -198,7 +210,7 @@ class ModelHost:
 
     def needed(self, model: StoredModel, options: LoadOptions | None = None) -> Memory:
         """What a load would take."""
-        return self._needed(model, self._fitting(model, options or LoadOptions()))
+        return self._needed(self._complete(model), self._fitting(model, options or LoadOptions()))
 
     def memory_free(self) -> int:
         """Bytes that a further model may take: what is free without what the loaded ones have still coming."""
@@ -220,9 +232,13 @@ class ModelHost:
 
     # --- inside: lending
 
-    def _lend(self, name: str, use: bool = True) -> Lease | None:
-        loaded = self._shelf.lend(name, use=use)
-        return None if loaded is None else Lease(loaded.model, loaded.engine, lambda: self._give_back(loaded, use))
+    def _lend(self, name: str, adapter: StoredModel | None = None, use: bool = True) -> Lease | None:
+        held = self._shelf.get(name)
+        loaded = self._shelf.lend(name, use=use) if held is not None and has(held.model, adapter) else None
+        called = "" if adapter is None else adapter.name
+        if loaded is None:
+            return None
+        return Lease(loaded.model, loaded.engine, lambda: self._give_back(loaded, use), called)
 
     def _give_back(self, loaded: Loaded, use: bool) -> None:
         with self._changed:
@@ -245,24 +261,41 @@ class ModelHost:
 
     # --- inside: loading
 
+    def _wanted(self, name: str) -> tuple[StoredModel, StoredModel | None]:
+        """The model to load for a name, and the adapter on it that the name means."""
+        model = self._store.find(name)
+        if model.kind != "adapter":
+            return model, None
+        check_usable(model)
+        return self._store.base(model), model
+
+    def _complete(self, model: StoredModel) -> StoredModel:
+        """A model with the adapters that load with it."""
+        return replace(model, adapters=self._store.adapters(model)) if model.kind == "text" else model
+
     def _fitting(self, model: StoredModel, options: LoadOptions) -> LoadOptions:
         """A context longer than the model's is asked for by those who mean "as long as it goes"."""
         if options.context_length and model.context_length:
             return replace(options, context_length=min(options.context_length, model.context_length))
         return options
 
-    def _begin(self, model: StoredModel, options: LoadOptions) -> Job | None:
-        """Put a load into the line, or join the one that is there; None when the model is loaded just so."""
-        if model.broken:
-            raise ModelError(f"The model {model.name} cannot be used: {model.broken}", hint="delete and pull it again")
+    def _begin(self, model: StoredModel, options: LoadOptions, adapter: StoredModel | None = None) -> Job | None:
+        """Put a load into the line, or join the one that is there; None when the model is loaded just so.
+
+        A model that was loaded before its ``adapter`` came is loaded anew, with the options that it has.
+        """
+        check_usable(model)
+        model = self._complete(model)
         with self._changed:
             if self._closed:
                 raise UnavailableError("The device is shutting down", retry_after=10)
             job, loaded = self._jobs.get(model.name), self._shelf.get(model.name)
-            if job is not None and options in (job.options, LoadOptions()):
+            if job is not None and options in (job.options, LoadOptions()) and has(job.model, adapter):
                 return job
             if job is None and loaded is not None and _serves(loaded, model, options):
-                return None
+                if has(loaded.model, adapter):
+                    return None
+                options = loaded.options
             needed = self._needed(model, options)
             coming = sum(job.memory.total for job in self._jobs.values())
             self._shelf.victims(model, needed, self._free() - coming, auto_unload=self._auto_unload)

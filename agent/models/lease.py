@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal
 
@@ -40,9 +40,10 @@ class HostedModel:
 class Lease:
     """An engine that stays loaded until this is released. A context manager; releasing twice is harmless."""
 
-    def __init__(self, model: StoredModel, engine: Engine, release: Callable[[], None]) -> None:
+    def __init__(self, model: StoredModel, engine: Engine, release: Callable[[], None], adapter: str = "") -> None:
         self.model = model
         self.engine = engine
+        self.adapter = adapter  # which of the engine's the requests are for
         self._release: Callable[[], None] | None = release
         self._lock = threading.Lock()
 
@@ -101,3 +102,8 @@ def hosted_model(name: str, loaded: Loaded | None, job: Job | None, failed: Thox
     if job is not None:
         return HostedModel(name, "loading", time.monotonic() - job.began, options=job.options, loading=job.progress())
     return HostedModel(name, "available") if failed is None else HostedModel(name, "failed", error=failed.message)
+
+
+def hosted_adapter(name: str, loaded: Loaded | None, job: Job | None) -> HostedModel:
+    """How an adapter stands: as its base does, of which ``loaded`` and ``job`` are. The memory is counted there."""
+    return replace(hosted_model(name, loaded, job, None), leases=0, memory=None, expires_s=None)

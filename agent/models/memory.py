@@ -6,7 +6,8 @@ written to). Three parts:
 * weights: OpenVINO lays out its own copy of every matrix in its packed format, the head's among them. The packed file
   that they come from, and the rows of the embedding that tokens look up, are pages of files: the kernel takes them back
   whenever somebody needs the room. So a model takes its packed size once, with the head and without the embedding.
-  Float weights have no packed file: the graph holds them a first time, and the copy is a second one.
+  Float weights have no packed file: the graph holds them a first time, and the copy is a second one. Adapters are
+  inputs of the graph, in float32, of which there is no copy.
 * cache: a page of 32 tokens keeps a key and a value for each key-value head of each layer. In u8, keys have a scale and
   a zero point (8 bytes) a channel of the page, values one a token.
 * workspace: the runtime itself, once for the process (counted for each model, since which one comes first is not known
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.errors import EngineError
+from agent.models.adapter import adapter_bytes
 from agent.models.checkpoint import StoredModel
 from agent.models.checkpoint_sizes import Sizes, Widths
 from agent.models.options import LoadOptions, choose_cache_type, choose_quantisation
@@ -91,6 +93,8 @@ class Settings:
 
 def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Settings()) -> Memory:
     """What the model takes once it is loaded and its cache is full."""
+    if model.kind == "adapter":  # what it adds to its base
+        return Memory(adapter_bytes((model,)), 0, 0)
     if model.kind == "embedding":
         sizes = model.sizes
         return Memory(4 * (2 * sizes.total - sizes.embedding), 0, _RUNTIME + _ENCODER_STEP)
@@ -108,7 +112,8 @@ def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Sett
         cache = cache_bytes(model.widths, kept, tokens)
     workspace = _workspace(model.widths, context, settings.prefill_tokens, settings.threads, slots)
     bits = _STORED.get(model.quantisation, "int8") if quantisation == "stored" else quantisation
-    return Memory(weight_bytes(model.sizes, bits), cache, workspace, bits, kept)
+    weights = weight_bytes(model.sizes, bits) + adapter_bytes(model.adapters)
+    return Memory(weights, cache, workspace, bits, kept)
 
 
 def weight_bytes(sizes: Sizes, quantisation: str) -> int:

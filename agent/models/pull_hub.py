@@ -54,7 +54,7 @@ class HubModel:
         if not chosen:
             raise RequestError(
                 f"{self._name} has no files that a model can be made of",
-                hint="known are safetensors with config.json and tokenizer.json, or one GGUF",
+                hint="known are safetensors with config.json and tokenizer.json, one GGUF, or PEFT's adapters",
                 param="model",
             )
         commit = listing.get("sha")

@@ -1,13 +1,16 @@
 """Which files of a hub's repository make the model. Pure.
 
 A repository often holds the same weights many times: for PyTorch, for ONNX, in each quantisation. Taken are either one
-GGUF, or the safetensors checkpoint at the root with its tokenizer and settings; readme and licence in any case.
+GGUF, or the safetensors checkpoint at the root with its tokenizer and settings, or an adapter; readme and licence in
+any case.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+
+from agent.engine.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 # Without a wish: the first of these that is there, as llama.cpp's and Ollama's users know it.
 USUAL = ("Q4_K_M", "Q4_0", "Q4_K_S", "Q5_K_M", "Q8_0", "F16", "BF16")
@@ -37,6 +40,8 @@ def known_quantisations(paths: Sequence[str]) -> list[str]:
 def _checkpoint(paths: Sequence[str]) -> set[str]:
     root = {path for path in paths if "/" not in path}
     weights = {path for path in root if path.endswith(".safetensors")}
+    if ADAPTER_CONFIG in root and weights == {ADAPTER_WEIGHTS}:
+        return {ADAPTER_CONFIG, ADAPTER_WEIGHTS}
     if not weights or "config.json" not in root:
         return set()
     # Mistral's own layout lies beside Hugging Face's, with the same weights again.

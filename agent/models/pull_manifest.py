@@ -123,7 +123,9 @@ def _file(layer: dict[str, Any], reference: str, others: Sequence[RemoteFile]) -
         return None
     if kind == "application/vnd.ollama.image.adapter":
         raise RequestError(
-            f"{reference} is an adapter on top of another model", hint="pull a whole model", param="model"
+            f"{reference} is an adapter on top of another model",
+            hint="pull a whole model, or an adapter as PEFT writes it",
+            param="model",
         )
     if kind in _NAMED:
         before = sum(other.path.startswith("LICENSE") for other in others) if "{}" in _NAMED[kind] else 0

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from agent.errors import NoRoomError, ThoxError, UnavailableError
+from agent.models.adapter import holds
 from agent.models.checkpoint import StoredModel
 from agent.models.lease import Loaded
 from agent.models.memory import Memory
@@ -30,6 +32,16 @@ class Shelf:
 
     def get(self, name: str) -> Loaded | None:
         return self._loaded.get(name)
+
+    def with_adapter(self, name: str) -> Loaded | None:
+        """The engine that has an adapter of this name."""
+        return next((one for one in self._loaded.values() if holds(one.model, name)), None)
+
+    def forget_adapter(self, name: str) -> None:
+        """An adapter was deleted: its weights stay until its base goes, and nobody asks for them."""
+        for one in self._loaded.values():
+            left = tuple(adapter for adapter in one.model.adapters if adapter.name != name)
+            one.model = replace(one.model, adapters=left)
 
     def put(self, loaded: Loaded) -> Loaded | None:
         """Add an engine; the one that it replaces is given back when it can be closed now, else with its last lease."""

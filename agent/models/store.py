@@ -18,10 +18,12 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from agent.errors import NotFoundError, RequestError
+from agent.models.adapter import base_names, misfit
 from agent.models.checkpoint import StoredModel, inspect
 
 # As OpenAI, Hugging Face and the Distribution specification write them: host:port/org/name:tag, ft:base:org::id,
@@ -83,12 +85,7 @@ class ModelStore:
 
     def models(self) -> list[StoredModel]:
         """Every model, by name; one that cannot be used says why in ``broken``. Aliases are not among them."""
-        names = set(self._builtin)
-        for path in self._folder.iterdir():
-            name = unquote(path.name)
-            if path.is_dir() and _NAME.fullmatch(name) and quote(name, safe="") == path.name:
-                names.add(name)
-        return [model for name in sorted(names) if (model := self._model(name)) is not None]
+        return [model for name in self._names() if (model := self._model(name)) is not None]
 
     def aliases(self) -> dict[str, str]:
         """Other names, each with the model it stands for, the configuration's first."""
@@ -115,6 +112,24 @@ class ModelStore:
                 param="model",
             )
         raise self._missing(name)
+
+    def base(self, adapter: StoredModel) -> StoredModel:
+        """The model that an adapter changes. Raises NotFoundError where it is not on this device."""
+        model = self._base(adapter.base)
+        if model is None:
+            name = adapter.base if _NAME.fullmatch(adapter.base) else base_names(adapter.base)[-1]
+            raise NotFoundError(
+                f"{adapter.name} is an adapter for {_shown(adapter.base)}, which is not on this device",
+                hint=f"pull it, or tell which model it is: thox models alias MODEL {name[:_LONGEST_NAME]}",
+                param="model",
+            )
+        return model
+
+    def adapters(self, model: StoredModel) -> tuple[StoredModel, ...]:
+        """The adapters that can be served on a model, by name."""
+        return tuple(
+            one for one in self.models() if one.kind == "adapter" and one.base == model.name and not one.broken
+        )
 
     def alias(self, source: str, destination: str) -> StoredModel:
         """Give a model another name, on all of the stack. Raises RequestError where the name is a model's own."""
@@ -190,10 +205,40 @@ class ModelStore:
         if self._model(name) is not None:
             raise RequestError(f"{name} is a model already", hint="choose another name", param="destination")
 
+    def _names(self) -> list[str]:
+        names = set(self._builtin)
+        for path in self._folder.iterdir():
+            name = unquote(path.name)
+            if path.is_dir() and _NAME.fullmatch(name) and quote(name, safe="") == path.name:
+                names.add(name)
+        return sorted(names)
+
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
 
     def _model(self, name: str) -> StoredModel | None:
+        model = self._inspected(name)
+        base = self._base(model.base) if model is not None and model.kind == "adapter" else None
+        if model is None or base is None:
+            return model
+        return replace(model, base=base.name, broken=model.broken or misfit(model, base))
+
+    def _base(self, named: str) -> StoredModel | None:
+        """The model that an adapter's makers mean: of this name or alias, or pulled from there."""
+        aliases = self.aliases()
+        for name in filter(_NAME.fullmatch, base_names(named)):
+            for _ in range(_MOST_HOPS):
+                model = self._inspected(name)
+                if model is not None and model.kind == "text":
+                    return model
+                if name not in aliases:
+                    break
+                name = aliases[name]
+        found = (self._inspected(name) for name in self._names())
+        return next((one for one in found if one is not None and one.source.startswith(f"hf.co/{named}@")), None)
+
+    def _inspected(self, name: str) -> StoredModel | None:
+        """The model of this name as its own files tell it."""
         if name in self._builtin:
             return inspect(name, self._builtin[name], builtin=True)
         path = self._path(name)

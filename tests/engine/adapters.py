@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ class RandomAdapter:
     model: RandomCheckpoint
 
     def open(self, name: str = "adapter") -> Adapter:
-        return Adapter.open(name, self.folder, json.loads((self.folder / "adapter_config.json").read_text()))
+        return Adapter.open(name, self.folder)
 
 
 @functools.cache

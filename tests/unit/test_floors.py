@@ -46,6 +46,7 @@ FLOORS: dict[str, int] = {
     "agent.engine.openvino": 3,
     "agent.engine.onnx": 3,
     "agent.engine.encoder": 3,
+    "agent.models.adapter": 3,
     "agent.models.checkpoint": 3,
     "agent.models.options": 3,
     "agent.models.memory": 3,

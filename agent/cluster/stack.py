@@ -41,9 +41,17 @@ class StackService:
         Raises ConfigError, TrustFileError, or OSError for documents that cannot be read."""
         self._hardware, self._version, self._port = hardware, version, link_port
         self.trust = TrustService(state_dir, device_id)
-        self._watch = TouchWatch(self.trust, hardware.lines, hardware.readers, hardware.tag, self._describe, link_port)
         self.membership = MembershipService(
             facts, self.trust.new_seal(), hardware.link, EpochFile(state_dir), hardware.lines, hardware.readers
+        )
+        self._watch = TouchWatch(
+            self.trust,
+            hardware.lines,
+            hardware.readers,
+            hardware.tag,
+            self._describe,
+            link_port,
+            self.membership.addresses,
         )
         self.peers = Peers(self.trust, TouchHost(self.trust, self._watch), self.membership.addresses, link_port)
         self._spread = TrustSpread(self.trust, self.peers.connect, self.peers.addresses)

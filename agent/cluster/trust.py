@@ -138,7 +138,10 @@ class TrustService:
         def change(own: Roster) -> Roster:
             if own.standing(teller.fingerprint) != "member":
                 raise TrustError(f"{teller.device_id} is no member of this stack")
-            if own.stack in roster.absorbed and own.stack != roster.stack:
+            went_up = own.stack in roster.absorbed and own.stack != roster.stack
+            if roster.stack in own.absorbed and own.stack < roster.stack:
+                went_up = False  # of two that went up in one another, at two touches at once, the lower one stays
+            if went_up:
                 if own.locked:
                     raise TrustError("The stack is locked", hint="`thox trust unlock` lets it join another.")
                 merged = roster.joined(own)

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from hal.base import Face, HardwareError, OwnTag, StackLines, TagReader, TagReco
 
 _LOOK_S: Final = 0.2
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.5, 10.0
+_UNHEARD_S: Final = 1.0  # after which somebody who was met, and touches us still, should have been heard
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +32,7 @@ class _Try:
     record: TagRecord
     due: float
     wait_s: float = _FIRST_RETRY_S
+    met: bool = False
     said: str = ""
 
 
@@ -45,10 +47,12 @@ class TouchWatch:
         tag: OwnTag | None,
         describe: Callable[[str], TagRecord],
         port: int,
+        heard: Callable[[], Container[str]],
     ) -> None:
-        """``describe``: what the tag is to say, with the given nonce; asked anew all the time, so that it is true."""
+        """``describe``: what the tag is to say, with the given nonce; asked anew all the time, so that it is true.
+        ``heard``: device ids of those whose sealed words came lately, and so are of one stack with us."""
         self._trust, self._lines, self._readers, self._tag = trust, lines, readers, tag
-        self._describe, self._port = describe, port
+        self._describe, self._port, self._heard = describe, port, heard
         self._lock = threading.Lock()
         self._nonce = secrets.token_hex(16)
         self._spent_by = ""
@@ -145,14 +149,18 @@ class TouchWatch:
         attempt = self._tries.get(face)
         if attempt is None or attempt.record != record:  # another one, or of another stack now
             attempt = self._tries[face] = _Try(record, now)
+        if attempt.met and record.device_id in self._heard():
+            attempt.due, attempt.wait_s = now + _UNHEARD_S, _UNHEARD_S
+            return
+        # Who was met and is not heard went on into another stack, by a touch at its other end, before we could follow.
         if now < attempt.due or not record.addresses:
             return
         try:
             address = (record.addresses[0], self._port)
             meet(self._trust, record, self.nonce(), address, lambda: self._lines.closed().get(face, False))
-            attempt.due = float("inf")
+            attempt.met, attempt.wait_s = True, max(attempt.wait_s, _UNHEARD_S)
         except ThoxError as error:
-            attempt.due, attempt.wait_s = now + attempt.wait_s, min(2 * attempt.wait_s, _LAST_RETRY_S)
             if error.message != attempt.said:
                 attempt.said = error.message
                 _log.warning("touching %s: %s", record.device_id, error.message)
+        attempt.due, attempt.wait_s = now + attempt.wait_s, min(2 * attempt.wait_s, _LAST_RETRY_S)

@@ -90,3 +90,19 @@ def test_what_no_member_signed_is_told_so_and_changes_nothing(telling: Telling, 
         connection.request({"trust": None, **said})
     connection.close()
     assert b.trust.roster() == before
+
+
+def test_two_stacks_that_went_up_in_one_another_at_once_agree_on_the_lower_one(telling: Telling) -> None:
+    a, b, c = telling.all.values()
+    c.trust.enter(a.trust.proposal(c.trust.identity.known), a.trust.identity.known)
+    a.trust.admit(c.trust.identity.known)
+    stacks = {a.trust.roster().stack, b.trust.roster().stack}
+    of_a, of_b = a.trust.roster(), b.trust.roster()
+    a.trust.admit(b.trust.identity.known, of_b)
+    b.trust.admit(a.trust.identity.known, of_a)
+    said = {device: device.trust.document() for device in (a, b)}
+    a.trust.take(said[b])
+    b.trust.take(said[a])
+    assert a.trust.roster().stack == b.trust.roster().stack == min(stacks)
+    c.trust.take(a.trust.document())
+    assert c.trust.roster().stack == min(stacks)

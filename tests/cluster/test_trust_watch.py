@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,13 @@ from hal.world_port import LocalPort
 from hal.world_state import tag_to_json
 
 
+class Everybody(Container[str]):
+    """Is heard."""
+
+    def __contains__(self, _device: object) -> bool:
+        return True
+
+
 class Module:
     """A module of the World with its agent's trust running."""
 
@@ -36,8 +43,15 @@ class Module:
         self.name, self.port = name, port
         self.hardware = sim_hardware(LocalPort(world, name), ORIN_NX_16)
         self.trust = TrustService(folder, str(uuid.uuid4()))
+        self.heard: Container[str] = Everybody()
         self.watch = TouchWatch(
-            self.trust, self.hardware.lines, self.hardware.readers, self.hardware.tag, self.describe, port
+            self.trust,
+            self.hardware.lines,
+            self.hardware.readers,
+            self.hardware.tag,
+            self.describe,
+            port,
+            lambda: self.heard,
         )
         self.links = MutualTls(self.trust, self._handle, TouchHost(self.trust, self.watch))
         self.links.listen(self.hardware.link.address(), port)
@@ -137,6 +151,17 @@ def test_four_modules_that_are_stacked_all_at_once_end_as_one_stack(table: Table
     table.until(lambda: all(len(module.members()) == 4 for module in modules))
 
 
+def test_who_was_met_and_went_into_another_stack_unheard_is_met_again(table: Table) -> None:
+    a, b = table.add("a"), table.add("b")
+    table.until(lambda: table.tag(b) is not None)
+    table.world.stack("a", "b")
+    table.until(lambda: a.members() == b.members() and len(a.members()) == 2)
+    b.watch.close()  # what its tag says stays as it is
+    b.trust.leave()
+    a.heard = ()
+    table.until(lambda: a.trust.roster().stack == b.trust.roster().stack and len(b.members()) == 2)
+
+
 def test_the_nonce_of_a_tag_is_another_one_as_soon_as_the_face_was_left(table: Table) -> None:
     a, b, thief = (table.add(name) for name in ("a", "b", "thief"))
     table.until(lambda: table.tag(b) is not None)
@@ -197,7 +222,7 @@ def test_while_a_tag_cannot_be_written_what_stands_on_it_is_what_is_asked_for(ta
     a, lower = table.add("a"), table.add("lower")
     a.watch.close()
     tag = BrokenTag()
-    watch = TouchWatch(a.trust, a.hardware.lines, {}, tag, a.describe, a.port)  # type: ignore[arg-type]
+    watch = TouchWatch(a.trust, a.hardware.lines, {}, tag, a.describe, a.port, Everybody)  # type: ignore[arg-type]
     watch.look(0.0)
     first = tag.records[0].boot_nonce
     assert watch.nonce() == first and watch.refusal("x", "") == "nothing touches the bottom face of this device"

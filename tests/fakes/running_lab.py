@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli_lab_watch import Logs
 from agent.client import Client, ClientError
 from agent.config import Config
 from agent.lab import Lab, LabAgent, loopback_lab
@@ -43,6 +44,8 @@ class RunningLab:
         self.agents: Mapping[str, LabAgent] = lab.agents
         self.modules = tuple(lab.agents)
         self._names = {agent.node: module for module, agent in lab.agents.items()}
+        self._logs = Logs(lab.agents.values())
+        self._taken: dict[str, list[Taken]] = {module: [] for module in self.modules}
 
     def start(self) -> None:
         self.lab.start()
@@ -50,15 +53,18 @@ class RunningLab:
         assert not missing, "\n".join(f"{each.module}: {each.ended}\n{each.log.read_text()}" for each in missing)
 
     def epochs(self, module: str) -> list[Taken]:
-        """All that it took since the lab was made, over restarts."""
-        found = []
-        for line in self.agents[module].log.read_text().splitlines():
-            match = _EPOCH.match(line)
+        """All that it took since the lab was made, over restarts.
+
+        Each line of a log is read once: the World lives in this process, too, and who keeps it from its work delays
+        the words of all nodes.
+        """
+        for speaker, line in self._logs.news():
+            match = _EPOCH.match(line) if "EpochChanged" in line else None
             if match is not None:
                 when = datetime.fromisoformat(match[1].replace("Z", "+00:00")).timestamp()
-                ids = re.findall(r"node-\w+", match[4])
-                found.append(Taken(when, int(match[2]), match[3], frozenset(self._names[each] for each in ids)))
-        return found
+                members = frozenset(self._names[each] for each in re.findall(r"node-\w+", match[4]))
+                self._taken[speaker].append(Taken(when, int(match[2]), match[3], members))
+        return self._taken[module]
 
     def together(self, *modules: str) -> Taken:
         """Wait until these (all), and no others, are in one epoch, and each of them says so when it is asked."""

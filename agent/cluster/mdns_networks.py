@@ -48,8 +48,6 @@ class Network:
 def networks(bind: str) -> tuple[Network, ...]:
     """Those where a server bound to that address can be reached. ``0.0.0.0``: over IPv4; ``::``: over both."""
     wanted = ip_address(bind)
-    if wanted.is_loopback:
-        return ()
     found: list[Network] = []
     unfit = _unfit()
     for adapter in ifaddr.get_adapters():

@@ -105,7 +105,8 @@ class Responder:
             if message.is_probe() and not source.own:
                 theirs = message.answers()
                 for claim in self._names.values():
-                    claim.asked([record for record in theirs if not self._mine(record, claim)], now)
+                    if not all(self._mine(record, claim) for record in theirs if record.key in claim.names):
+                        claim.asked(theirs, now)
             return self._answer(message, source, now)
         if source.port == PORT:
             self._learn(message.answers(), source, now)

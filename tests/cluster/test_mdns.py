@@ -118,27 +118,27 @@ def test_two_leaders_on_one_lan_leave_the_name_to_one_and_the_other_says_so(lan:
     until(lambda: not any(each.fault for each in both))
 
 
-def test_each_network_hears_its_own_address_and_one_that_is_not_served_hears_nothing(
-    lan: Lan, announce: Announce
-) -> None:
+def test_each_network_is_one_of_its_own_and_one_that_is_not_served_hears_nothing(lan: Lan, announce: Announce) -> None:
+    """On the first two leaders meet, of which 10.0.0.2 has the later data; on the second there is one of them alone."""
     with Lan() as second, second.bridge, socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as tap:
         tap.setblocking(False)
-        one, other, third = (lan.host(f"10.0.0.{number}/24") for number in (1, 2, 3))
-        for number, host in enumerate((one, other, third), 1):
+        everywhere, bound, alone = (lan.host(f"10.0.0.{number}/24") for number in (1, 2, 3))
+        for number, host in enumerate((everywhere, bound, alone), 1):
             second.plug(host, "eth1", f"10.0.1.{number}/24")
-        alone = announce(third, C, leader=A, bind="127.0.0.1")
-        announce(one, A, leader=A, bind="10.0.0.1")
-        announce(other, B, leader=A, bind="0.0.0.0")
+        on_both = announce(everywhere, A, leader=A, bind="0.0.0.0")
+        announce(bound, B, leader=B, bind="10.0.0.2")
+        on_none = announce(alone, C, leader=C, bind="127.0.0.1")
         here, there = lan.host("10.0.0.8/24"), second.host("10.0.1.8/24")
-        until(lambda: addresses(here, "thox.local") == {"10.0.0.1": {"10.0.0.1"}})
-        until(lambda: addresses(here, "thox-bbbbbbbbbbbb.local") == {"10.0.0.2": {"10.0.0.2"}})
-        until(lambda: addresses(there, "thox-bbbbbbbbbbbb.local") == {"10.0.1.2": {"10.0.1.2"}})
+        until(lambda: addresses(here, "thox.local") == {"10.0.0.2": {"10.0.0.2"}})
+        until(lambda: addresses(here, "thox-aaaaaaaaaaaa.local") == {"10.0.0.1": {"10.0.0.1"}})
         for _ in range(8):
-            assert addresses(here, "thox-bbbbbbbbbbbb.local"), "each packet is for the network it came from"
+            assert addresses(here, "thox-aaaaaaaaaaaa.local"), "each packet is for the network that it came from"
+        assert on_both.fault == "thox.local is another device's (10.0.0.2) on eth0"
+        until(lambda: addresses(there, "thox.local") == {"10.0.1.1": {"10.0.1.1"}})
         heard = b"".join(iter(lambda: _next(tap), b""))
-        assert b"thox-bbbbbbbbbbbb" in heard
-        assert b"thox-aaaaaaaaaaaa" not in heard, "its server is bound to an address of the other network"
-        assert b"thox-cccccccccccc" not in heard and alone.fault == "", "its server is bound to loopback"
+        assert b"thox-aaaaaaaaaaaa" in heard
+        assert b"thox-bbbbbbbbbbbb" not in heard, "its server is bound to an address of the other network"
+        assert b"thox-cccccccccccc" not in heard and on_none.fault == "", "its server is bound to loopback"
 
 
 def test_a_port_that_comes_free_and_addresses_that_change_are_noticed(lan: Lan, announce: Announce) -> None:

@@ -87,8 +87,8 @@ def test_a_name_that_is_still_asked_for_is_nobodys(ether: Ether) -> None:
 
 @pytest.mark.parametrize("role", ["aaa", "zzz"])
 def test_a_device_that_hears_its_own_words_of_a_moment_ago_quarrels_with_nobody(ether: Ether, role: str) -> None:
-    now, before = (shown(A, [b"\x0a\0\0\x01"], 5381, {"role": each}, leads=True) for each in ("mmm", role))
-    ether.join(A, ALPHA, leads=True)
+    now, before = (shown(A, [b"\x0a\0\0\x01"], 5381, {"role": each}, leads=False) for each in ("mmm", role))
+    ether.join(A, ALPHA, leads=False)
     ether.show(ALPHA, now)
     ether.run(0.3)
     ether.say(question(INSTANCE, "ANY", wanted=before.node), ALPHA)

@@ -66,6 +66,7 @@ class Membership:
         self._refused: dict[str, float] = {}
         self._suspected: dict[str, float] = {}
         self._led_since = 0.0
+        self._age = 0  # class of how long it has led
         self._lives: dict[str, int] = {}  # of the members when their epoch was made
         self._steady: tuple[object, float] = (None, 0.0)
         self._news: object = None
@@ -244,7 +245,7 @@ class Membership:
 
     def _make_epoch(self, members: tuple[str, ...], lives: dict[str, int], now: float) -> None:
         if not self.leads:
-            self._led_since = now
+            self._led_since, self._age = now, 0
         self._accept(Epoch(self._next_term(), self.node.id, members))
         self._lives = lives
 
@@ -275,6 +276,11 @@ class Membership:
     def _reigns(self) -> bool:
         return keeps_the_lead(self.node, self._present(), (peer.beacon.node for peer in self.mutual.values()))
 
+    def _may_age(self) -> bool:
+        """While nobody is there but those that it leads. Two that meet and reach the next class one after the other
+        would outrank each other in turn."""
+        return self.leads and self.epoch is not None and set(self.epoch.members) == {self.node.id, *self.mutual}
+
     def _content(self, now: float) -> object:
         """What is news when it changes."""
         heard = frozenset((p.beacon.id, p.beacon.incarnation, self._is_late(p, now)) for p in self._heard)
@@ -287,8 +293,10 @@ class Membership:
         self._said_at = now
         self._sent.append((self._seq, now))
         self._news = self._content(now)
-        reigns, age = self._reigns(), lived(now - self._led_since) if self.leads else 0
-        own = rank(self.node, reigns, self._present(), age)
+        reigns = self._reigns()
+        if self._may_age():
+            self._age = lived(now - self._led_since)
+        own = rank(self.node, reigns, self._present(), self._age)
         self._refused = {each: at for each, at in self._refused.items() if now - at <= HEARD_S}
         refused = [self.peers[each] for each in sorted(self._refused) if each in self.peers]
         trips = {each: peer.round_trip_s for each, peer in self.mutual.items()}
@@ -302,7 +310,7 @@ class Membership:
             epoch=self.epoch,
             reigns=reigns,
             present=self._present(),
-            lived=age,
+            lived=self._age,
             vote=self.vote,
             vote_rank=own if self.vote == self.node.id else self.mutual[self.vote].beacon.rank,
             view=self.view,

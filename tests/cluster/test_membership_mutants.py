@@ -122,6 +122,11 @@ class NoClique(Membership):
         return tuple(sorted([self.node.id, *self.mutual]))
 
 
+class AgesAnyTime(Membership):
+    def _may_age(self) -> bool:
+        return self.leads
+
+
 class CountsTheLost(Membership):
     def _present(self) -> int:
         return len(self.epoch.members) if self.epoch is not None and self.leads else 0
@@ -183,6 +188,7 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "no clique": (scenes.a_middle_hears_both_ends, NoClique),
     "everybody leads": (scenes.the_lowest_id_leads, EverybodyLeads),
     "members who have gone count": (scenes.two_stacks_are_dealt_anew, CountsTheLost),
+    "leaders age while they meet": (scenes.two_leaders_meet_as_they_come_of_age, AgesAnyTime),
     "a lost count is never found": (scenes.a_disk_is_set_back, NeverCountsOn),
     "terms forgotten over a restart": (partial(scenes.everybody_restarts, keeps=False), Membership),
     "no external power first": (scenes.external_power_leads, ranked(lambda r: (r[0], 0.0, r[2], r[3]))),

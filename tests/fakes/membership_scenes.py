@@ -106,6 +106,21 @@ def the_longer_lived_side_wins(rules: Rules) -> None:
     demand(leader(world, young[0]) == old[0], "of two sides of one size, the one that has stood for longer")
 
 
+def two_leaders_meet_as_they_come_of_age(rules: Rules) -> None:
+    """They lead for ten seconds just when they are dealt anew, one a moment after the other."""
+    world = MembershipWorld([a_node(number, battery=None) for number in range(1, 9)], 503554, rules)
+    one, two, three, four, five, six, seven, eight = names(8)
+    before, after = (
+        [[one, two, three, four], [five, six, seven, eight]],
+        [[one, two, five, six], [three, four, seven, eight]],
+    )
+    world.divide(*before)
+    world.until(lambda: all(world.agrees(part) for part in before), 2.0)
+    world.run(8.44)
+    world.divide(*after)
+    world.until(lambda: all(world.agrees(part) for part in after), 2.0)
+
+
 def a_link_is_cut_one_way(rules: Rules) -> None:
     """Node 3 hears the others, and they do not hear it: it is a member of nothing but its own cluster."""
     world = stack(rules, 3)

@@ -1,4 +1,4 @@
-"""``thox status``: both ports of this device at a glance.
+"""``thox status``: both ports of this device at a glance, and the stack that it is in.
 
 Exit status 1 when a port is down, or when neither says how it is, as with a key that is none.
 """
@@ -6,6 +6,7 @@ Exit status 1 when a port is down, or when neither says how it is, as with a key
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 from rich.table import Table
@@ -13,12 +14,14 @@ from rich.text import Text
 
 from agent.cli_access import add_key_argument, cluster_client, inference_client
 from agent.cli_print import complain, output, print_table
+from agent.cli_status_stack import event_text, stack_text
 from agent.client import Client, ClientError
 from agent.config import Config
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="then tell what happens to the stack, until Ctrl-C")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
@@ -35,7 +38,7 @@ def call(options: argparse.Namespace, config: Config) -> int:
         except ClientError as error:
             failed.append(error)
             state, detail = ("down" if error.status is None else f"error {error.status}"), str(error)
-        style = "green" if state in ("ok", "healthy") else "yellow" if state == "loading" else "red"
+        style = "green" if state in ("ok", "healthy") else "yellow" if state in ("loading", "forming") else "red"
         table.add_row(name, client.url, Text(state, style=style), Text(detail))
     print_table(table, output())
     down = [error for error in failed if error.status is None]
@@ -43,7 +46,26 @@ def call(options: argparse.Namespace, config: Config) -> int:
         complain("the device does not answer", "`thox run` starts it.")
     elif down or not answered:
         complain(str(failed[0]), failed[0].hint)
-    return 1 if down or not answered else 0
+    if down or not answered:
+        return 1
+    if not failed:
+        _show_stack(cluster)
+    if options.follow:
+        _follow(cluster)
+    return 0
+
+
+def _show_stack(client: Client) -> None:
+    console = output()
+    console.print()
+    console.print(Text(stack_text(*(client.get(f"/v1/{path}") for path in ("cluster", "topology", "nodes")))))
+
+
+def _follow(client: Client) -> None:
+    console = output()
+    console.print()
+    for name, event in client.events("/v1/events"):
+        console.print(Text(f"{time.strftime('%H:%M:%S')}  {event_text(name, event)}"))
 
 
 def _inference(client: Client) -> tuple[str, str]:

@@ -53,14 +53,25 @@ class Client:
                 if text.startswith("data: "):
                     yield _checked(json.loads(text.removeprefix("data: ")))
 
+    def events(self, path: str) -> Generator[tuple[str, dict[str, Any]], None, None]:
+        """Name and data of each server-sent event, until the device ends the stream."""
+        name = ""
+        with closing(self._texts(path, None, "text/event-stream")) as texts:
+            for text in texts:
+                if text.startswith("event: "):
+                    name = text.removeprefix("event: ")
+                elif text.startswith("data: "):
+                    yield name, json.loads(text.removeprefix("data: "))
+
     def lines(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any], None, None]:
         """An answer as lines of JSON."""
         with closing(self._texts(path, body, "application/x-ndjson")) as texts:
             for text in texts:
                 yield _checked(json.loads(text))
 
-    def _texts(self, path: str, body: Mapping[str, object], kind: str) -> Generator[str, None, None]:
-        connection, response = self._send("POST", path, body, kind)
+    def _texts(self, path: str, body: Mapping[str, object] | None, kind: str) -> Generator[str, None, None]:
+        """Lines of an answer to a POST, or without a body to a GET."""
+        connection, response = self._send("GET" if body is None else "POST", path, body, kind)
         try:
             for line in response:
                 yield line.decode().strip()

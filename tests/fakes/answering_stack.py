@@ -44,7 +44,11 @@ class AnsweringNode(TouchingNode):
             store,
         )
         self.stack = self.service.stack
+        self.prepared()
         self.service.start()
+
+    def prepared(self) -> None:
+        """The last moment before its service starts."""
 
     def stop(self) -> None:
         self.speaking.set()

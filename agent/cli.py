@@ -17,7 +17,7 @@ from agent.config import ConfigError, load
 from agent.errors import ThoxError
 
 COMMANDS = {
-    "run": "start this device and serve both ports",
+    "run": "start this device and serve both ports; with a model's name, talk to it",
     "find": "the Thox devices of this network",
     "status": "what a running device is doing",
     "chat": "talk to a model in the terminal",
@@ -30,12 +30,15 @@ COMMANDS = {
     "config": "every setting, its value and where that came from",
 }
 
-SHORT = {
+SHORT = {  # as Ollama's users type them
+    "list": ("models", "list"),
     "pull": ("models", "pull"),
     "load": ("models", "load"),
     "unload": ("models", "unload"),
+    "stop": ("models", "unload"),
     "ps": ("models", "ps"),
     "show": ("models", "show"),
+    "cp": ("models", "copy"),
     "rm": ("models", "remove"),
 }
 
@@ -45,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in SHORT:
         arguments[:1] = SHORT[arguments[0]]
+    elif arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        arguments[:1] = ("chat", "--model")
     parser = argparse.ArgumentParser(
         prog="thox",
         description="Thox agent: a language model device on your own network.",

@@ -46,9 +46,9 @@ class Tokenizer:
             raise ModelError("the vocabulary of tokenizer.json is empty")
         if max(self._tokens) >= vocab_size:
             raise ModelError(
-                f"a tokenizer that does not match: its ids go up to {max(self._tokens)}, "
-                f"and the model has {vocab_size} of them",
-                hint="take tokenizer.json and the weights from the same model",
+                f"the tokenizer is not this model's: it has {max(self._tokens) + 1} tokens, "
+                f"and the weights know {vocab_size} (vocab_size)",
+                hint="pull the model again, or put the tokenizer.json beside the weights that came with them",
             )
         self._added = dict(self._backend.get_added_tokens_decoder())
         self._alphabet, self._strip = alphabet_of(files)

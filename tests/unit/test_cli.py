@@ -90,6 +90,41 @@ def test_config_prints_every_setting_with_where_it_came_from(
     assert "s3cret" not in " ".join(lines)
 
 
+def test_a_setting_of_the_stack_is_set_shown_and_taken_back(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config"]) == 0 and not state_dir.exists(), "looking makes no files"
+    assert main(["config", "set", "models.default", "medical", "--stack"]) == 0
+    assert main(["config", "set", "limits.inference_per_minute", "50", "--stack"]) == 0
+    assert "models.default is medical now (from: the stack)" in capfd.readouterr().out
+    assert main(["config"]) == 0
+    out = capfd.readouterr().out
+    assert re.search(r"models\.default\s+medical\s+the stack", out)
+    assert re.search(r"limits\.inference_per_minute\s+50\s+the stack", out)
+    monkeypatch.setenv("THOX_MODELS_DEFAULT", "own")
+    assert main(["config"]) == 0
+    assert re.search(r"models\.default\s+own\s+THOX_MODELS_DEFAULT", capfd.readouterr().out)
+    assert main(["config", "unset", "limits.inference_per_minute", "--stack"]) == 0
+    assert "limits.inference_per_minute is 100 now (from: default)" in capfd.readouterr().out
+    assert main(["config", "unset", "limits.inference_per_minute", "--stack"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("server.bind", "0.0.0.0", "no setting of a stack"),
+        ("limits.inference_per_minute", "many", "is not"),
+        ("limits.inference_per_minute", "-1", "out of range"),
+        ("models.tokens", "a=b", "no setting of a stack"),
+    ],
+)
+def test_what_no_stack_can_set_is_refused(
+    state_dir: Path, capfd: pytest.CaptureFixture[str], name: str, value: str, said: str
+) -> None:
+    assert main(["config", "set", name, value, "--stack"]) == 1
+    assert said in capfd.readouterr().err
+
+
 def test_an_unknown_variable_is_an_error_for_every_command(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +179,18 @@ def test_chat_answers_every_line_and_remembers_the_conversation(device: Device) 
     done = device.thox("chat", stdin="Hello!\n/new\nWhat are you?\n/exit\nnever asked\n")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 2 and done.stdout.strip()
+
+
+def test_the_words_of_ollamas_users_do_what_they_expect(device: Device) -> None:
+    done = device.thox("run", "thox-nano", stdin="Hello!\n")
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    assert device.thox("cp", "thox-nano", "second").returncode == 0
+    try:
+        assert "second" in device.thox("list").stdout
+        assert "second is unloaded" in device.thox("stop", "second").stdout
+    finally:
+        assert device.thox("rm", "second").returncode == 0
+    assert "second" not in device.thox("list").stdout
 
 
 def test_the_command_line_keeps_a_key_for_itself_and_replaces_a_revoked_one(device: Device) -> None:

@@ -19,6 +19,7 @@ from rich.text import Text
 from agent.cli_access import add_key_argument, inference_client
 from agent.cli_print import complain
 from agent.client import Client, ClientError
+from agent.cluster.shared_settings import effective
 from agent.config import Config
 
 _HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer."
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace, config: Config) -> int:
     conversation = _Conversation(
-        inference_client(options, config), options.model or config.models.default, options.system
+        inference_client(options, config), options.model or effective(config).models.default, options.system
     )
     terminal = sys.stdin.isatty()
     if terminal:  # a shell that starts programs in the background has them ignore Ctrl-C, and that is inherited

@@ -11,6 +11,7 @@ from rich.text import Text
 from agent import log
 from agent.auth import KeyRing
 from agent.client import Client
+from agent.cluster.shared_settings import effective
 from agent.config import Config, HardwareConfig, make_state_dir
 from agent.identity import device_id
 from agent.server import Served, check_ports, serve
@@ -28,7 +29,7 @@ def call(_options: argparse.Namespace, config: Config) -> int:
     check_ports(config)
     state_dir = make_state_dir(config)
     owner_key = KeyRing(state_dir).create_owner()
-    _greet(config, device_id(state_dir), owner_key)
+    _greet(effective(config), device_id(state_dir), owner_key)
     serve(config, _build)
     return 0
 

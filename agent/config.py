@@ -221,6 +221,11 @@ def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     return config
 
 
+def read_setting(name: str, text: str, source: str) -> object:
+    """The value of one setting as a variable would give it. Raises ConfigError."""
+    return _checked(name, _parse(name, text, name), _defaults()[name], source)
+
+
 def make_state_dir(config: Config) -> Path:
     """Create the state directory, private to its owner, and make sure that it can be written."""
     path = config.state_dir

@@ -14,7 +14,9 @@ from agent.auth import KeyRing
 from agent.cluster.model_manifest import ModelManifest
 from agent.cluster.service import ClusterService
 from agent.cluster.shared_names import SharedNames
-from agent.config import Config, make_state_dir
+from agent.cluster.shared_settings import KIND as SETTINGS
+from agent.cluster.shared_settings import SharedSettings
+from agent.config import Config, LimitsConfig, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id
 from agent.loader import Loader, packed_weights
@@ -74,11 +76,16 @@ class Node:
         manifest = ModelManifest(documents, device_id(state_dir), store.models)
         self._cluster.stack.documents.tell_also(manifest.tell)
         self._puller = Puller(store, config.models)
+        self._settings = SharedSettings(documents, config)
+        self._follow_settings()
+        documents.on_change(SETTINGS, self._follow_settings)
         disk = Disk(store, self._puller.blobs, packed_weights(config))
         disk.sweep_packed()
         management = [models_blueprint(self._host, store, self._puller, disk, manifest.nodes_with)]
-        inference = make_inference_app(self._host, keys, limiter, telemetry, config, management)
-        cluster = make_cluster_app(self._cluster, self._host, keys, limiter, telemetry, config, management)
+        inference = make_inference_app(self._host, keys, limiter, telemetry, config, management, self._limits)
+        cluster = make_cluster_app(
+            self._cluster, self._host, keys, limiter, telemetry, config, management, self._limits
+        )
         self.apps: Mapping[int, Wsgi] = {
             config.server.inference_port: inference.wsgi_app,
             config.server.cluster_port: cluster.wsgi_app,
@@ -100,6 +107,12 @@ class Node:
                 self._cluster.close()
                 self._host.close(wait_s=2.0)
                 self._hardware.close()
+
+    def _follow_settings(self) -> None:
+        self._puller.registry = self._settings.now().models.registry
+
+    def _limits(self) -> LimitsConfig:
+        return self._settings.now().limits
 
     def _statuses(self) -> list[EngineStatus]:
         return [hosted.status for hosted in self._host.states() if hosted.status is not None]

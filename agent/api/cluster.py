@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flask import Blueprint, Flask, Response, jsonify
 
@@ -23,7 +23,7 @@ from agent.api.serving import Models
 from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
 from agent.cluster.service import ClusterService
-from agent.config import Config
+from agent.config import Config, LimitsConfig
 from agent.ratelimit import RateLimiter
 from agent.telemetry import Telemetry
 
@@ -36,10 +36,12 @@ def make_cluster_app(
     telemetry: Telemetry,
     config: Config,
     blueprints: Iterable[Blueprint] = (),
+    limits: Callable[[], LimitsConfig] | None = None,
 ) -> Flask:
-    """The app of port 5381; ``blueprints`` are model management's, which both ports have."""
+    """The app of port 5381; ``blueprints`` are model management's, which both ports have; ``limits`` those that hold
+    now, where they may change."""
     app = Flask("thox-cluster", static_folder=None)
-    guard.install(app, keys, limiter, "cluster", config, telemetry)
+    guard.install(app, keys, limiter, "cluster", config, telemetry, limits)
     for blueprint in (
         _stack(service),
         events_blueprint(service.events, service.node_id),

@@ -19,7 +19,7 @@ from agent import log
 from agent.api import errors
 from agent.api.connection import Connection
 from agent.auth import Key, KeyRing
-from agent.config import Config
+from agent.config import Config, LimitsConfig
 from agent.errors import AuthenticationError, PermissionDeniedError, RateLimitError
 from agent.ratelimit import PortKind, RateLimiter, RateState
 
@@ -71,13 +71,19 @@ def needs_of(view: Callable[..., object]) -> tuple[str, ...] | None:
 
 
 def install(
-    app: Flask, keys: KeyRing, limiter: RateLimiter, port: PortKind, config: Config, meter: RequestMeter | None = None
+    app: Flask,
+    keys: KeyRing,
+    limiter: RateLimiter,
+    port: PortKind,
+    config: Config,
+    meter: RequestMeter | None = None,
+    limits: Callable[[], LimitsConfig] | None = None,
 ) -> None:
     """Stand guard over every route of the app, those of blueprints registered later included; set its errors, too.
+    ``limits``: those that hold now; None: always the configuration's.
 
     Within a request ``flask.g`` then has ``request_id``, ``connection``, ``tally`` and, unless it is public, ``key``.
     """
-    per_minute = config.limits.inference_per_minute if port == "inference" else config.limits.cluster_per_minute
     app.config["MAX_CONTENT_LENGTH"] = config.server.max_body_bytes
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # a redirect is not an answer in our shape
@@ -108,8 +114,7 @@ def install(
         except AuthenticationError:
             count(f"refused:{request.remote_addr}", REFUSALS_PER_MINUTE)
             raise
-        own = g.key.inference_per_minute if port == "inference" else g.key.cluster_per_minute
-        count(g.key.id, per_minute if own is None else own)
+        count(g.key.id, _per_minute(g.key, limits() if limits is not None else config.limits, port))
         if needs and not any(g.key.allows(name) for name in needs):
             wanted = " or ".join(f"'{name}'" for name in needs)
             raise PermissionDeniedError(
@@ -128,6 +133,12 @@ def install(
             response.headers["x-ratelimit-reset-requests"] = f"{rate.reset_s:.3f}s"
         response.call_on_close(_closing(port, response.status_code, meter))
         return response
+
+
+def _per_minute(key: Key, limits: LimitsConfig, port: PortKind) -> int:
+    if port == "inference":
+        return limits.inference_per_minute if key.inference_per_minute is None else key.inference_per_minute
+    return limits.cluster_per_minute if key.cluster_per_minute is None else key.cluster_per_minute
 
 
 def _needs(app: Flask) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flask import Blueprint, Flask, Response, g, jsonify, request
 
@@ -24,7 +24,7 @@ from agent.api.schema_rerank import read_rerank
 from agent.api.serving import Models, Serving
 from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
-from agent.config import Config
+from agent.config import Config, LimitsConfig
 from agent.ratelimit import RateLimiter
 from agent.telemetry import Telemetry
 
@@ -38,10 +38,12 @@ def make_inference_app(
     telemetry: Telemetry,
     config: Config,
     blueprints: Iterable[Blueprint] = (),
+    limits: Callable[[], LimitsConfig] | None = None,
 ) -> Flask:
-    """The app of port 8080; ``blueprints`` are model management's, which both ports have."""
+    """The app of port 8080; ``blueprints`` are model management's, which both ports have; ``limits`` those that hold
+    now, where they may change."""
     app = Flask("thox-inference", static_folder=None)
-    guard.install(app, keys, limiter, "inference", config, telemetry)
+    guard.install(app, keys, limiter, "inference", config, telemetry, limits)
     for blueprint in (_answering(models), watching_blueprint(models, telemetry), *blueprints):
         app.register_blueprint(blueprint)
     openapi.serve(app, "Thox device: inference")

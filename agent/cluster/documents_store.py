@@ -101,6 +101,7 @@ class DocumentStore:
             if fresh.revision != self._documents.revision:
                 self._replace(fresh)
                 self._unsaved = True
+        self._tell()  # before the disk, which may be slow or full
         self.save()
         return result
 

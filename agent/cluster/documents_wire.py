@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-KINDS = frozenset({"key", "limit", "name", "model", "config"})
+KINDS = frozenset({"key", "name", "model", "config"})
 OWN_KINDS = frozenset({"model"})  # of what is so on its author's device alone: ``author/...``
 Name = tuple[str, str]  # kind, key
 

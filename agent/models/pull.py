@@ -52,6 +52,7 @@ class Puller:
         self._store = store
         self._settings = settings or ModelsConfig()
         self._limits = limits or Limits()
+        self.registry = self._settings.registry  # for names without a host; the stack may set another meanwhile
         self._http = Http(self._settings, self._limits)
         self._signing_key = SigningKey(self._settings.signing_key) if self._settings.signing_key else None
         self.blobs = BlobStore(store.folder.parent / "blobs")
@@ -67,7 +68,7 @@ class Puller:
         """
         check_no_address(name)
         check_name(name)
-        target = parse(name, self._settings.registry)
+        target = parse(name, self.registry)
         if self._signing_key is not None and isinstance(target, HubName):
             raise RequestError(
                 "the hub has no signed models, and this device takes only signed ones",
@@ -152,7 +153,7 @@ class Puller:
             job.stop.check()
 
     def _source(self, name: str, stop: Stop) -> _Source:
-        target, settings = parse(name, self._settings.registry), self._settings
+        target, settings = parse(name, self.registry), self._settings
         if isinstance(target, HubName):
             host = settings.hub.partition("/")[0]
             token = settings.tokens.get(host) or (settings.tokens.get("hf.co", "") if host == "huggingface.co" else "")

@@ -20,6 +20,8 @@ from werkzeug.test import TestResponse
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
+from agent.cluster.documents_store import open_documents
+from agent.cluster.shared_settings import SharedSettings
 from agent.config import Config, LimitsConfig, ServerConfig
 from agent.models.disk import Disk
 from agent.models.host import ModelHost
@@ -94,11 +96,13 @@ def open_api(
     config = Config(state_dir=state_dir, limits=limits, server=server)
     store = ModelStore(state_dir, {MODEL: write_checkpoint(state_dir / "tiny")}, {"gpt/4o:mini": MODEL})
     host = ModelHost(store, lambda _model, _options, _report: engine, available=lambda: 1 << 40)
-    keys = KeyRing(state_dir)
+    documents = open_documents(state_dir)
+    keys, settings = KeyRing(state_dir, documents), SharedSettings(documents, config)
     _, key = keys.create("owner", ALL)
     puller = Puller(store)
     models = models_blueprint(host, store, puller, Disk(store, puller.blobs, state_dir / "cache"), lambda _model: ())
-    app = make_inference_app(host, keys, RateLimiter(), Telemetry(), config, [models])
+    limiter, telemetry = RateLimiter(), Telemetry()
+    app = make_inference_app(host, keys, limiter, telemetry, config, [models], lambda: settings.now().limits)
     try:
         host.load(MODEL)
         yield Api(app, engine, host, keys, key)

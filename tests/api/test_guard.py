@@ -10,7 +10,9 @@ from fake_engine import ScriptedEngine
 from inference_app import Api, open_api
 
 from agent.api.guard import REFUSALS_PER_MINUTE
-from agent.config import LimitsConfig
+from agent.cluster.documents_store import open_documents
+from agent.cluster.shared_settings import SharedSettings
+from agent.config import Config, LimitsConfig
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hello!"}]}
@@ -82,6 +84,19 @@ def test_a_key_past_its_rate_is_told_when_to_come_back(engine: ScriptedEngine, t
         _, own = api.keys.create("own", ["inference"], inference_per_minute=1)
         assert api.call("GET", "/v1/models", Authorization=f"Bearer {own}").status_code == 200
         assert api.call("GET", "/v1/models", Authorization=f"Bearer {own}").status_code == 429
+
+
+def test_a_limit_of_the_whole_stack_holds_from_the_next_request_on(engine: ScriptedEngine, tmp_path: Path) -> None:
+    with open_api(tmp_path, engine, LimitsConfig(inference_per_minute=9)) as api:
+        stack = SharedSettings(open_documents(tmp_path), Config(state_dir=tmp_path))
+        _, own = api.keys.create("own", ["inference"], inference_per_minute=7)
+        for limit in ("3", "5"):
+            stack.put("limits.inference_per_minute", limit)
+            assert api.call("GET", "/v1/models").headers["x-ratelimit-limit-requests"] == limit
+        response = api.call("GET", "/v1/models", Authorization=f"Bearer {own}")
+        assert response.headers["x-ratelimit-limit-requests"] == "7"
+        stack.remove("limits.inference_per_minute")
+        assert api.call("GET", "/v1/models").headers["x-ratelimit-limit-requests"] == "9"
 
 
 def test_errors_carry_the_rate_headers_too(engine: ScriptedEngine, tmp_path: Path) -> None:

@@ -58,14 +58,14 @@ def pull(here: Documents, there: Documents) -> None:
 
 def test_the_last_writer_wins_on_every_node() -> None:
     (a, b, _), (wall, _, _) = three()
-    a.put("limit", "per-key", 10)
+    a.put("config", "per-key", 10)
     wall.ms += 5
-    a.put("limit", "per-key", 20)
+    a.put("config", "per-key", 20)
     pull(b, a)
-    assert b.get("limit", "per-key") == 20
-    b.put("limit", "per-key", 30)  # its clock is behind, and yet it comes after what it has seen
+    assert b.get("config", "per-key") == 20
+    b.put("config", "per-key", 30)  # its clock is behind, and yet it comes after what it has seen
     pull(a, b)
-    assert a.get("limit", "per-key") == 30
+    assert a.get("config", "per-key") == 30
     assert a.digest == b.digest
 
 

@@ -13,8 +13,10 @@ from agent.auth import KeyRing
 from agent.cluster.documents_store import open_documents
 from agent.cluster.model_manifest import ModelManifest
 from agent.cluster.shared_names import SharedNames
+from agent.cluster.shared_settings import SharedSettings
 from agent.cluster.state import node_id
-from agent.errors import AuthenticationError
+from agent.config import load
+from agent.errors import AuthenticationError, NotFoundError
 from agent.identity import device_id
 from agent.models.store import ModelStore
 
@@ -144,6 +146,29 @@ def test_another_name_of_a_model_is_good_on_all_nodes_until_one_of_them_takes_it
     until(lambda: not first)
     with pytest.raises(KeyError):
         del first["gpt-4o"]
+
+
+def test_a_setting_of_the_stack_holds_on_every_node_that_says_nothing_itself(
+    pair: TouchingStack, tmp_path: Path
+) -> None:
+    own = load(environ={"THOX_STATE_DIR": str(tmp_path), "THOX_LIMITS_CLUSTER_PER_MINUTE": "7"})
+    plain = load(environ={"THOX_STATE_DIR": str(tmp_path)})
+    first, second = (
+        SharedSettings(node.stack.documents.store, config)
+        for node, config in zip(pair.nodes, (plain, own), strict=True)
+    )
+    told: list[str] = []
+    pair.nodes[1].stack.documents.store.on_change("config", lambda: told.append(second.now().models.registry))
+    first.put("models.registry", "registry.example/thox")
+    first.put("limits.cluster_per_minute", "50")
+    until(lambda: agreed(pair) and first.now().models.registry == second.now().models.registry != "")
+    until(lambda: "registry.example/thox" in told)
+    assert second.now().sources["models.registry"] == "the stack"
+    assert (first.now().limits.cluster_per_minute, second.now().limits.cluster_per_minute) == (50, 7)
+    second.remove("models.registry")
+    until(lambda: first.now().models.registry == "")
+    with pytest.raises(NotFoundError):
+        first.remove("models.registry")
 
 
 def test_more_than_a_frame_of_documents_comes_over_and_a_damaged_file_is_filled_by_the_others(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Config, ConfigError, ServerConfig, client_key, load, make_state_dir
+from agent.config_shared import with_shared
 
 
 def _load(tmp_path: Path, toml: str = "", **variables: str) -> Config:
@@ -153,3 +154,12 @@ def test_secrets_are_read_and_never_shown(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as refused:
             _load(tmp_path, wrong)
         assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["many", "-1", 5, None, [], "9" * 9])
+def test_a_setting_of_the_stack_that_cannot_be_used_is_left_out(tmp_path: Path, text: object) -> None:
+    config = load(environ={"THOX_STATE_DIR": str(tmp_path)})
+    said = {"limits.inference_per_minute": text, "models.default": "medical", "server.bind": "0.0.0.0", "x": "y"}
+    shared = with_shared(config, said)
+    assert shared.limits == config.limits and shared.server == config.server
+    assert shared.models.default == "medical" and shared.sources["limits.inference_per_minute"] == "default"

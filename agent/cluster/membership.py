@@ -58,7 +58,7 @@ class Membership:
         self.view: tuple[str, ...] = (node.id,)
         self.peers: dict[str, Peer] = {}
         self.mutual: dict[str, Peer] = {}
-        self._heard: list[Peer] = []  # in the last second, those of the epoch first
+        self._heard: dict[str, Peer] = {}  # in the last second
         self._said: Beacon | None = None
         self._said_at = 0.0
         self._seq = 0
@@ -166,10 +166,12 @@ class Membership:
         """Known to have been long on its way. Who echoes nothing yet has only just begun to hear this run."""
         return peer.echo is not None and now - peer.echo > ECHO_S
 
-    def _listed(self, now: float) -> list[Peer]:
-        heard = [peer for peer in self.peers.values() if self._is_heard(peer, now)]
+    def _listed(self, now: float) -> dict[str, Peer]:
+        heard = {name: peer for name, peer in self.peers.items() if self._is_heard(peer, now)}
+        if len(heard) <= MOST_HEARD:
+            return heard
         inside = self.epoch.members if self.epoch else ()
-        return sorted(heard, key=lambda peer: (peer.beacon.id not in inside, peer.beacon.id))[:MOST_HEARD]
+        return {name: heard[name] for name in sorted(heard, key=lambda each: (each not in inside, each))[:MOST_HEARD]}
 
     def _beyond(self, side: Side) -> set[str]:
         """Whoever is on that side of this node, as far as the readers have told."""
@@ -194,10 +196,8 @@ class Membership:
     # --- who leads ---------------------------------------------------------------------------------------------------
 
     def _review(self, now: float) -> None:
-        for old in [each for each, peer in self.peers.items() if now - peer.at > FORGET_S]:
-            del self.peers[old]
         self._heard = self._listed(now)
-        self.mutual = {peer.beacon.id: peer for peer in self._heard if self._is_mutual(peer, now)}
+        self.mutual = {name: peer for name, peer in self._heard.items() if self._is_mutual(peer, now)}
         if self._said is None:
             return
         own = self._said.rank
@@ -283,7 +283,7 @@ class Membership:
 
     def _content(self, now: float) -> object:
         """What is news when it changes."""
-        heard = frozenset((p.beacon.id, p.beacon.incarnation, self._is_late(p, now)) for p in self._heard)
+        heard = frozenset((name, p.beacon.incarnation, self._is_late(p, now)) for name, p in self._heard.items())
         own = (self.node.external_power, self.vote, self.view, self.epoch, self._reigns(), self._present())
         touched = frozenset((each.face, each.other) for each in self.touched)
         return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self.documents)
@@ -292,6 +292,7 @@ class Membership:
         self._seq += 1
         self._said_at = now
         self._sent.append((self._seq, now))
+        self.peers = {name: peer for name, peer in self.peers.items() if now - peer.at <= FORGET_S}
         self._news = self._content(now)
         reigns = self._reigns()
         if self._may_age():
@@ -304,8 +305,8 @@ class Membership:
             node=self.node,
             incarnation=self.incarnation,
             seq=self._seq,
-            heard=tuple(_echo(peer, now) for peer in self._heard),
-            late=tuple(peer.beacon.id for peer in self._heard if self._is_late(peer, now)),
+            heard=tuple(_echo(peer, now) for peer in self._heard.values()),
+            late=tuple(name for name, peer in self._heard.items() if self._is_late(peer, now)),
             term=self.term,
             epoch=self.epoch,
             reigns=reigns,

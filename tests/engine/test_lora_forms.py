@@ -13,6 +13,8 @@ from stage_forms import FORMS, open_form, read_spec
 from agent.engine.base import Chunk
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner
+from agent.engine.weights import Checkpoint
+from agent.engine.weights_packed import Weights
 
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -128,3 +130,22 @@ def test_adapters_stay_float_beside_packed_weights(form: str, quantisation: Quan
     found = logits[1] - logits[0]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.5
     runner.close()
+
+
+@pytest.mark.skipif("openvino" not in FORMS, reason="OpenVINO's form is for x86_64")
+def test_a_graph_without_adapters_has_nothing_of_them() -> None:
+    """One product for each matrix; with adapters two more for each that they change, and the inputs of these."""
+    from agent.engine.openvino_graph import build_graph
+
+    folder = random_checkpoint("llama").folder
+    spec = read_spec(folder)
+    layers = range(spec.layers)
+    weights = Weights.open(Checkpoint.open(folder), spec, layers, "float", cache=None, threads=2)
+    adapter = random_adapter("llama", "rs").open()
+    changed = frozenset(adapter.spec.changes)
+    plain, adapted = (build_graph(spec, layers, weights, names) for names in (frozenset[str](), changed))
+    products = [sum(op.get_type_name() == "MatMul" for op in graph.get_ops()) for graph in (plain, adapted)]
+    assert products == [7 * spec.layers + 1, 7 * spec.layers + 1 + 2 * 2 * spec.layers]
+    named = [{port.any_name for port in graph.inputs} for graph in (plain, adapted)]
+    assert not any(name.startswith("adapter") for name in named[0])
+    assert len(named[1] - named[0]) == 1 + 2 * 2 * spec.layers

@@ -79,7 +79,13 @@ class FakeEngine:
 
     def status(self) -> EngineStatus:
         context = self.options.context_length or self.model.context_length
-        return EngineStatus(self.model.name, self.model.kind, context, slots=4, last_token_at=self.last_token_at)
+        return EngineStatus(
+            self.model.name,
+            "embedding" if self.model.kind == "embedding" else "text",
+            context,
+            slots=4,
+            last_token_at=self.last_token_at,
+        )
 
     def close(self) -> None:
         self.closed = True

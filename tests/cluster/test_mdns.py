@@ -163,15 +163,16 @@ def test_an_address_that_the_machine_does_not_have_is_a_fault(lan: Lan, announce
 def test_thox_find_lists_the_devices_leader_first(
     lan: Lan, announce: Announce, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other, third = lan.host("10.0.0.1/24"), lan.host("10.0.0.2/24"), lan.host("10.0.0.3/24")
+    """One of them has IPv4 alone, the other IPv6."""
+    one, other, third = lan.host("10.0.0.1/24"), lan.host("fd00:7::2/64"), lan.host("10.0.0.3/24", "fd00:7::3/64")
     announce(one, A, leader=B)
-    announce(other, B, leader=B, simulated=True)
+    announce(other, B, leader=B, bind="::", simulated=True)
     with third:
         assert main(["find", "--json", "--seconds", "1.5"]) == 0
     leader, follower = json.loads(capsys.readouterr().out)["devices"]
     assert leader == {
         "host": "thox-bbbbbbbbbbbb.local",
-        "addresses": ["10.0.0.2"],
+        "addresses": ["fd00:7::2"],
         "cluster_port": 5381,
         "inference_port": 8080,
         "node": B,
@@ -181,6 +182,7 @@ def test_thox_find_lists_the_devices_leader_first(
         "simulated": True,
     }
     assert (follower["node"], follower["role"], follower["simulated"]) == (A, "follower", False)
+    assert follower["addresses"] == ["10.0.0.1"]
 
 
 def _next(tap: socket.socket) -> bytes:

@@ -36,6 +36,8 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
+    """One event, and the how-manieth of this node since it started."""
+
     number: int
     event: StackEvent
 

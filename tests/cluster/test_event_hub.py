@@ -202,6 +202,23 @@ def test_what_members_say_is_looked_at_while_somebody_listens_and_only_then(scri
     until(lambda: not script.looks.acquire(timeout=1.5))
 
 
+def test_who_left_is_no_reason_any_more_for_a_degraded_stack(script: Script) -> None:
+    both = Cluster("ms-cluster-x", 1, (node("node-1"), node("node-2")), leader_id="node-1", token="1")
+    silent = replace(member("node-2", {}), status="silent", reason="no answer")
+    script.now = StackReport(both, (member("node-1", {}), silent))
+    listening = script.hub.listen()
+    first = listening.next(10)
+    assert isinstance(first, Snapshot) and first.stack.status == "degraded"
+    script.now = replace(script.now, cluster=replace(both, epoch=2, nodes=both.nodes[:1], token="2"))
+    script.listener(script.now.cluster)  # membership knows it before anybody was asked again
+    events = [listening.next(10) for _ in range(3)]
+    assert [one.event for one in events if isinstance(one, Numbered)] == [
+        Left("node-2", 2),
+        EpochChanged(2, "2", ("node-1",)),
+        StatusChanged("healthy", (), settled=True, leader_reached=True),
+    ]
+
+
 def test_who_does_not_keep_up_is_told_how_much_it_lost_and_what_is_true_now(script: Script) -> None:
     slow, quick = script.hub.listen(), script.hub.listen()
     assert isinstance(slow.next(10), Snapshot) and isinstance(quick.next(10), Snapshot)

@@ -18,6 +18,8 @@ from agent.config import Config
 from agent.lab import Lab, LabAgent, free_net, stack_of
 from hal.world_wire import SOCKET
 
+pytestmark = pytest.mark.timeout(300)  # several processes start, on a machine that may be busy
+
 SOURCE = Path(__file__).parents[1] / "fakes" / "shifted_clock.c"
 YEAR = 365 * 86_400
 

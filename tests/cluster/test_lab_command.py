@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from running_lab import START_S, until
 
+pytestmark = pytest.mark.timeout(300)  # several processes start, on a machine that may be busy
+
 THOX = (sys.executable, "-m", "agent")
 
 

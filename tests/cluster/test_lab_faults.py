@@ -7,15 +7,19 @@ looked at in the end.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
 from running_lab import RunningLab, loopback, running, until
 
 from agent.lab import LabAgent
+
+pytestmark = pytest.mark.timeout(300)  # several processes start, on a machine that may be busy
 
 ALL = ("module-1", "module-2", "module-3", "module-4")
 LOWER, UPPER = ALL[:2], ALL[2:]
@@ -139,3 +143,81 @@ def test_of_two_that_cannot_hear_each_other_one_way_one_is_left_out_and_no_two_l
         whole.together("module-4")
     finally:
         whole.world.join("module-1", "module-4")
+
+
+class Moves:
+    """Any hand, again and again, what it did undone by the next of its kind there; and which clusters there must be."""
+
+    def __init__(self, lab: RunningLab) -> None:
+        self._lab, self._made = lab, list[str]()
+        self._open, self._cut = set[int](), set[int]()  # contacts, each counted by the module below it
+        self._down, self._frozen = set[str](), set[str]()
+
+    def make(self, random: Random) -> None:
+        contact, module = random.randrange(len(ALL) - 1), random.choice(ALL)
+        move = random.choice((self._part, self._part, self._silence, self._kill, self._freeze))
+        where: Any = contact if move in (self._part, self._silence) else module
+        self._made.append(f"{move.__name__} {where}")
+        move(where)
+
+    def mend(self) -> None:
+        for contact in sorted(self._open):
+            self._part(contact)
+        for contact in sorted(self._cut):
+            self._silence(contact)
+        for module in sorted(self._frozen):
+            self._freeze(module)
+        for module in sorted(self._down):
+            self._kill(module)
+
+    def _part(self, contact: int) -> None:
+        if contact in self._open:
+            self._lab.world.stack(ALL[contact], ALL[contact + 1])
+        else:
+            self._lab.world.unstack(ALL[contact + 1])
+        self._open ^= {contact}
+
+    def _silence(self, contact: int) -> None:
+        """What is said upwards is lost there."""
+        (self._lab.world.join if contact in self._cut else self._lab.world.cut)(ALL[contact], ALL[contact + 1])
+        self._cut ^= {contact}
+
+    def _kill(self, module: str) -> None:
+        if module in self._down:
+            self._lab.agents[module].start()
+        else:
+            self._lab.agents[module].kill()
+            self._frozen.discard(module)
+        self._down ^= {module}
+
+    def _freeze(self, module: str) -> None:
+        if module not in self._down:
+            self._lab.agents[module].signal(signal.SIGCONT if module in self._frozen else signal.SIGSTOP)
+            self._frozen ^= {module}
+
+    def check(self) -> None:
+        try:
+            for cluster in self._clusters():
+                self._lab.together(*cluster)
+        except AssertionError as error:
+            raise AssertionError(f"after {', '.join(self._made)}: {error}") from error
+
+    def _clusters(self) -> list[tuple[str, ...]]:
+        parts: list[list[str]] = [[]]
+        for number, module in enumerate(ALL):
+            if module not in self._down | self._frozen:
+                parts[-1].append(module)
+            if number in self._open | self._cut:
+                parts.append([])
+        return [tuple(part) for part in parts if part]
+
+
+def test_after_any_moves_the_clusters_are_those_that_can_be(whole: RunningLab) -> None:
+    moves, random = Moves(whole), Random()
+    try:
+        for _ in range(int(os.environ.get("THOX_SOAK_MOVES", "3"))):
+            moves.make(random)
+            moves.check()
+    finally:
+        moves.mend()
+    moves.check()

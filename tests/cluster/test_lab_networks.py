@@ -8,6 +8,8 @@ import pytest
 from network_lab import Network, network_lab, why_not
 from running_lab import RunningLab, running
 
+pytestmark = pytest.mark.timeout(300)  # several processes start, on a machine that may be busy
+
 ALL = ("module-1", "module-2", "module-3", "module-4")
 
 

@@ -21,7 +21,7 @@ from agent.config import Config
 from agent.lab import Lab, LabAgent, loopback_lab
 
 START_S = 100.0  # the machine may be busy
-WITHIN_S = 40.0
+WITHIN_S = 60.0
 SETTINGS = {"models.preload": "", "limits.cluster_per_minute": "0", "cluster.mdns": "false"}
 _EPOCH = re.compile(r"(\S+) .* EpochChanged\(epoch=(\d+), token='([^']+)', members=\(([^)]*)\)\)")
 

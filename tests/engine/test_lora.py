@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from adapters import ALL
 from fake_adapters import write_adapter, write_tensors
 
 from agent.engine.lora import LoraSpec, matrices
@@ -156,12 +154,3 @@ def test_a_step_gets_the_rows_from_its_first_adapter_to_its_last(tmp_path: Path)
     mask = stack.mask([2, 0, 3], [1, 2, 1], slice(2, 9))
     assert mask.tolist() == [[1, 1, 1, 0, 0, 0, 0], [0] * 7, [0] * 7, [0, 0, 0, 1, 1, 1, 1]]
     assert not AdapterStack(adapters, {}).down, "a stage of other layers has none of it"
-
-
-def test_what_peft_itself_writes_is_read(tmp_path: Path) -> None:
-    """Its config has many more fields in every release; none of them may be in the way."""
-    import peft
-
-    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL), base_model_name_or_path="org/Base")
-    config.save_pretrained(tmp_path)
-    LoraSpec.read(json.loads((tmp_path / "adapter_config.json").read_text()), shapes())

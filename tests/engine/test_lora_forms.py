@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
-from adapters import differs, random_adapter
+from adapters import ALL, differs, random_adapter, save_adapter
 from checkpoints import RandomCheckpoint, assert_close, prompt_tokens, random_checkpoint
 from stage_forms import FORMS, open_form, read_spec
 
@@ -14,7 +15,9 @@ from agent.engine.base import Chunk
 from agent.engine.quantise import Quantisation
 from agent.engine.staged import StagedRunner
 from agent.engine.weights import Checkpoint
+from agent.engine.weights_lora import Adapter
 from agent.engine.weights_packed import Weights
+from agent.errors import ModelError
 
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -149,3 +152,14 @@ def test_a_graph_without_adapters_has_nothing_of_them() -> None:
     named = [{port.any_name for port in graph.inputs} for graph in (plain, adapted)]
     assert not any(name.startswith("adapter") for name in named[0])
     assert len(named[1] - named[0]) == 1 + 2 * 2 * spec.layers
+
+
+@pytest.mark.parametrize("change", [{}, {"use_rslora": True}, {"use_dora": True}, {"bias": "lora_only"}])
+def test_what_peft_itself_writes_is_read_or_refused(change: dict[str, object], tmp_path: Path) -> None:
+    """Its config has more fields in every release; none of them may be in the way."""
+    save_adapter(random_checkpoint("llama").folder, tmp_path, r=4, target_modules=list(ALL), **change)
+    if change.keys() & {"use_dora", "bias"}:
+        with pytest.raises(ModelError):
+            Adapter.open("refused", tmp_path)
+    else:
+        assert len(Adapter.open("read", tmp_path).spec.changes) == 7 * 3

@@ -164,15 +164,15 @@ def test_a_summary_without_end_has_one_and_so_has_one_that_repeats_itself(room: 
     del table.services[hostile.id]
     table.digests[hostile.id] = "f" * 16
     pages = iter(range(10**6))
-    for page in (
-        lambda: {f"config/{next(pages):07d}{number:03d}": "9" * 30 for number in range(500)},
-        lambda: {"config/same": "9" * 30},
+    for page, most in (
+        (lambda: {f"config/{next(pages):07d}{number:03d}": "9" * 30 for number in range(500)}, 9),
+        (lambda: {"config/same": "9" * 30}, MOST_PAGES + 1),
     ):
         table.answers[hostile.id] = lambda _node, _body, page=page: {"summary": page()}  # type: ignore[misc]
         table.digests[hostile.id] += "f"
         table.asked.clear()
         a.look()
-        assert 0 < len(table.asked) <= 2 * MOST_PAGES and a.store.read().summary() == {}
+        assert 0 < len(table.asked) <= most and a.store.read().summary() == {}
 
 
 def test_who_cannot_be_agreed_with_is_asked_ever_more_rarely_until_something_is_another(room: Room) -> None:

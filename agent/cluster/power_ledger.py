@@ -57,9 +57,12 @@ class Ledger:
             if node in self.entries:
                 self.entries[node].member = member
             else:
-                entry = self.entries[node] = self._past.pop(node) if node in self._past else Entry(member)
-                entry.member = member
-                self._left.pop(node, None)
+                left = self._left.pop(node, None)
+                if node in self._past:
+                    entry = self.entries[node] = self._past.pop(node)
+                    entry.member = member
+                else:  # what is left of an earlier allocator's grant goes along
+                    entry = self.entries[node] = Entry(member, grants=[] if left is None else [left])
                 entry.loaded = node not in dark or self.granted(entry, now) > 0
 
     def note(self, request: PowerRequest, now: float) -> None:

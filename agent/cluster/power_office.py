@@ -96,24 +96,23 @@ class PowerOffice:
         _log.info("this module shares out no supply any more")
         return in_force(allocator.contracts, now)
 
-    def look(self, cluster: Cluster, faces: Faces | None, watts: float | None, at: float, alone: bool) -> bool:
+    def see(self, cluster: Cluster, faces: Faces | None, at: float, alone: bool) -> None:
+        """Who touches whom, whoever has the office: at every look, before anything else."""
+        serves = self.allocator is not None or self._resumes_w is not None
+        self._topology.look(() if alone else cluster.links, faces, keep=serves)
+        there = {node.id for node in cluster.nodes}
+        loose = self._loose.items()
+        self._loose = {} if alone else {one: last for one, last in loose if one in there or at - last < LOOSE_S}
+        for node in self._loaded.keys() - {self._own.node_id, *self._topology.attached(self._loose)}:
+            del self._loaded[node]  # who comes back speaks for itself anew
+            self.modules.pop(node, None)
+
+    def look(self, watts: float | None, at: float) -> bool:
         """What was read from ``at`` on. ``watts`` None: the supply does not say; without a word nothing is granted.
 
         Whether contracts have ended: the plan is another one then."""
         if self.allocator is None:
             return False
-        if self.kind == "stack":
-            self._topology.look(() if alone else cluster.links, faces)
-            there = {node.id for node in cluster.nodes}
-            self._loose = (
-                {}
-                if alone
-                else {node: last for node, last in self._loose.items() if node in there or at - last < LOOSE_S}
-            )
-            gone = self._loaded.keys() - {self._own.node_id, *self._topology.attached(self._loose)}
-            for node in gone:  # who comes back speaks for itself anew
-                self._loaded.pop(node)
-                self.modules.pop(node, None)
         held = self.allocator.contracts
         if watts is not None:
             self.allocator.supply(watts, at)

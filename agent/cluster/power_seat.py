@@ -28,6 +28,7 @@ from agent.cluster.power_wire import Module
 from agent.cluster.state import Cluster
 
 UNFED_S: Final = 6.0  # two leases: how long nobody may feed this module before it takes itself off the stack
+LOST_S: Final = 60.0  # the same where whoever fed it is only silent: its agent may be starting again
 BOOK_S: Final = 1.0  # for the book of the module that had the office until now
 ADMIT_S: Final = 10.0  # how long it may take to be admitted before it is worth a word
 
@@ -51,6 +52,7 @@ class PowerSeat:
         self.contracted = False  # there has been a contract for this node
         self.alarm: Alarm | None = None
         self._external = bool(first.external)
+        self._fed = False
         self._unfed_since: float | None = None
         self._leaves_at = math.inf  # the office, unless its book is asked for before
         self._beat_at = self._answered_at = self._admitted_at = -math.inf
@@ -86,8 +88,9 @@ class PowerSeat:
         alone = touches_nobody(cluster, own, seen.faces)
         fed_by = own if alone else feeder(cluster, own, self._external)
         state: State = "alone" if alone else "unfed" if fed_by is None else "office" if fed_by == own else "member"
-        self._enter(state, self._kind_of(state, seen), fed_by or "", seen, cluster)
-        if self.office.look(cluster, seen.faces, seen.supply_w, now, alone):
+        self.office.see(cluster, seen.faces, now, alone)
+        self._enter(state, self._kind_of(state, seen, cluster), fed_by or "", seen, cluster)
+        if self.office.look(seen.supply_w, now):
             self._beat_at = -math.inf
         watched = self.node.loaded and not self.is_free(now)
         before, self.alarm = self.alarm, self.node.watch(seen.measured_w if watched else None, now)
@@ -118,7 +121,12 @@ class PowerSeat:
         if self.candidate is not None and book.birth == self.candidate[0].birth and seen.supply_w is not None:
             self._open("stack", self.candidate[0], seen, book)
 
-    def _kind_of(self, state: State, seen: Look) -> Kind | None:
+    def give_up(self, term: Term) -> None:
+        """There is no book to be had: begin without."""
+        if self.candidate is not None and self.candidate[0] == term:
+            self.candidate = (*self.candidate[:2], -math.inf)
+
+    def _kind_of(self, state: State, seen: Look, cluster: Cluster) -> Kind | None:
         """Which office to hold."""
         if state != "unfed":
             self._unfed_since = None
@@ -126,7 +134,9 @@ class PowerSeat:
             self._unfed_since = seen.at
         if state in ("alone", "office"):
             return "stack" if self._external else "own"
-        waited = self._unfed_since is not None and seen.at - self._unfed_since >= UNFED_S
+        term = self._file.kept.term
+        lost = term is not None and all(term.holder != node.id for node in cluster.nodes)
+        waited = self._unfed_since is not None and seen.at - self._unfed_since >= (LOST_S if lost else UNFED_S)
         return "own" if state == "unfed" and seen.battery and (waited or not seen.switch_on) else None
 
     def _enter(self, state: State, kind: Kind | None, holder: str, seen: Look, cluster: Cluster) -> None:
@@ -141,6 +151,9 @@ class PowerSeat:
                 self.node = self._new_node(seen.switch_on, self._file.kept.term)
         else:
             self._leaves_at = math.inf
+        if state == "unfed" and self._fed:  # nobody's supply: what was granted of it is void
+            self.node = self._new_node(seen.switch_on, self._file.kept.term)
+        self._fed = state != "unfed"
         if kind is None:
             self.candidate = None
             return
@@ -157,8 +170,8 @@ class PowerSeat:
     def _open(self, kind: Kind, term: Term, seen: Look, book: Handover | None = None) -> None:
         assert seen.supply_w is not None, "an office begins with a reading"
         self.candidate = None
-        if not self.node.loaded or kind == "own":
-            # What is plugged into a module feeds it, whatever its switch does.
+        if book is None or not self.node.loaded:
+            # What is plugged into a module feeds it, whatever its switch does. Of a grant of before nobody knows here.
             self.node = self._new_node(True, None if kind == "own" else self._file.kept.term)
         mine = self.member.node_id
         held = [one for one in in_force(self.contracts, seen.at) if kind == "stack" or one.node_id == mine]
@@ -194,10 +207,12 @@ class PowerSeat:
         self._beat_at = now
         return self.node.request(self._want(), self.look.measured_w, now)
 
-    def answered(self, grant: PowerGrant | None, contracts: tuple[Contract, ...], now: float) -> None:
-        """By the holder of the office, in a term of its own."""
+    def answered(self, grant: PowerGrant | None, contracts: tuple[Contract, ...] | None, now: float) -> None:
+        """By the holder of the office, in a term of its own. ``contracts`` None: it does not hold it, or not yet."""
         self._answered_at = now
-        self._learn(contracts)
+        if contracts is not None:
+            self.contracts = contracts
+            self.contracted = self.contracted or any(one.node_id == self.member.node_id for one in contracts)
         if grant is not None and self._take(grant, now) and grant.watts is None:
             self._beat_at = -math.inf  # at once again, with the nonce
 
@@ -230,7 +245,3 @@ class PowerSeat:
         if self.node.loaded:
             self._admitted_at = now
         return taken
-
-    def _learn(self, contracts: tuple[Contract, ...]) -> None:
-        self.contracts = contracts
-        self.contracted = self.contracted or any(one.node_id == self.member.node_id for one in contracts)

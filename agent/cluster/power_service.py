@@ -116,8 +116,10 @@ class PowerService:
         """What an alert of the stack does to this node; empty when none does."""
         with self.lock:
             allocator = self.seat.office.allocator
-            if self._pulled:
+            if self._pulled and allocator is not None and allocator.is_quiet(self.clock()):
                 return "this module has just taken over the supply: the stack is held at its floors for some seconds"
+            if self._pulled:
+                return "the supply gives less than was granted: the stack is held at its floors for a moment"
             if self.seat.raised:
                 return "the alert line is pulled: the module is held at its floor"
             factor = 1.0 if allocator is None else allocator.derating.factor
@@ -128,6 +130,11 @@ class PowerService:
         """What is wrong with the power contract of this node; empty when nothing is."""
         with self.lock:
             return self.seat.trouble(self.clock())
+
+    @property
+    def pulling(self) -> bool:
+        """Whether this module pulls the alert line."""
+        return self._pulled
 
     # --- one turn ----------------------------------------------------------------------------------------------------
 
@@ -227,7 +234,7 @@ class PowerService:
         try:
             answer = self.links.ask(holder, PURPOSE, body, ASK_S)
             message = None if answer.get("message") is None else message_from_json(answer["message"])
-            promises = read_list(Promise, answer.get("contracts"))
+            promises = None if answer.get("contracts") is None else read_list(Promise, answer["contracts"])
         except ThoxError as error:
             _log.debug("%s gives no watts: %s", holder, error)
             return
@@ -236,19 +243,24 @@ class PowerService:
         with self.lock:
             now = self.clock()
             if self.seat.holder == holder:
-                self.seat.answered(grant, tuple(one.contract(now) for one in promises), now)
+                held = None if promises is None else tuple(one.contract(now) for one in promises)
+                self.seat.answered(grant, held, now)
 
     def _ask_for_book(self, term: Term, earlier: str) -> None:
+        body, book = {"message": message_to_json(Takeover(term))}, None
         try:
-            answer = self.links.ask(earlier, PURPOSE, {"message": message_to_json(Takeover(term))}, ASK_S)
+            answer = self.links.ask(earlier, PURPOSE, body, ASK_S)
+            waits = answer.get("office") is True  # it has not noticed yet that another module feeds the stack
             book = None if answer.get("message") is None else message_from_json(answer["message"])
         except ThoxError as error:
-            _log.debug("%s does not hand its book on: %s", earlier, error)
-            return
-        if isinstance(book, Handover) and book.term.holder == earlier:
-            seen = self._look()
-            with self.lock:
+            _log.info("%s does not hand its book on: %s", earlier, error)
+            waits = False
+        seen = self._look()
+        with self.lock:
+            if isinstance(book, Handover) and book.term.holder == earlier:
                 self.seat.take_book(book, seen)
+            elif not waits:
+                self.seat.give_up(term)
 
     def _answer(self, node: str, body: object) -> Json:
         """What another node asks. Raises RequestError for anything but a message of that node's own."""
@@ -260,8 +272,9 @@ class PowerService:
             module = read(Module, fields.get("module"))
             with self.lock:
                 now, office = self.clock(), self.seat.office
-                grant = office.request(message, module, now) if self.seat.serves else None
-                held = () if office.allocator is None else office.allocator.contracts
+                if not self.seat.serves or office.allocator is None:
+                    return {"message": None, "contracts": None}
+                grant, held = office.request(message, module, now), office.allocator.contracts
                 return {
                     "message": None if grant is None else message_to_json(grant),
                     "contracts": [to_json(promise(one, now)) for one in held if one.expires_at > now],
@@ -270,7 +283,7 @@ class PowerService:
             with self.lock:
                 feeds = self.seat.feeds(node, cluster)
                 book = self.seat.office.takeover(message, self.clock()) if feeds else None
-                return {"message": None if book is None else message_to_json(book)}
+                return {"message": None if book is None else message_to_json(book), "office": self.seat.kind == "stack"}
         raise RequestError("this message is not for you to send", hint="each node speaks for itself")
 
     # --- the hardware ------------------------------------------------------------------------------------------------

@@ -1,0 +1,311 @@
+"""Modules that share one supply. What must be true at every instant (the sum, each contact, the alert) is checked by
+the stack itself after every tick; the tests say what else is wanted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from virtual_stack import VirtualStack
+
+from agent.cluster.power_messages import Handover, PowerGrant, PowerRequest, Takeover, Term
+from agent.cluster.power_node import PowerNode, Want
+from agent.cluster.power_timing import Timing
+from agent.cluster.power_wire import Ask, message_from_json, message_to_json
+from agent.errors import NotFoundError, RequestError, UnavailableError
+
+LEASE_S = Timing().lease_s
+WAIT_S = Timing().silence_s + Timing().hold_s  # of an office that begins without a book
+
+
+def formed(folder: Path, size: int, supply_w: float = 65.0, contact_w: float = 100.0) -> VirtualStack:
+    """All are admitted, or have had the time for it."""
+    stack = VirtualStack(folder, size, supply_w, contact_w)
+    stack.run(WAIT_S + 3.0)
+    return stack
+
+
+def up(stack: VirtualStack, *names: str) -> bool:
+    return all(stack.caps()[name] > 10.0 for name in names)
+
+
+def ask(stack: VirtualStack, at: str, node: str, watts: float, least: float = 0.0, ttl_s: float = 3600.0) -> str:
+    grant = stack[at].contracts.request(Ask(f"node-{node}", watts, least, "high", ttl_s))
+    assert grant.promise.node_id == f"node-{node}"
+    return grant.promise.id
+
+
+def test_modules_share_a_supply_evenly_and_who_has_a_contract_comes_first(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    assert stack.caps() == {"a": 15.0, "b": 15.0, "c": 15.0}
+    ask(stack, "c", "b", 30)
+    stack.run(LEASE_S + 1.0)
+    assert stack.caps() == {"a": 10.0, "b": 30.0, "c": 10.0}
+    for module in stack.modules.values():  # the same at every node
+        (book,) = module.contracts.books()
+        assert book.node_id == "node-a" and [grant.granted_w for grant in book.grants] == [30.0]
+        applied = {share.node_id: share.applied_w for share in book.shares}
+        assert applied == {"node-a": 10.0, "node-b": 30.0, "node-c": 10.0}
+    assert all(not module.service.trouble for module in stack.modules.values())
+
+
+def test_a_contract_given_back_at_another_node_leaves_its_node_at_its_floor(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    contract = ask(stack, "b", "c", 30)
+    stack.run(LEASE_S + 1.0)
+    assert stack["b"].contracts.cancel(contract) == contract
+    stack.run(LEASE_S + 1.0)
+    assert stack.caps() == {"a": 20.0, "b": 20.0, "c": 10.0}
+    with pytest.raises(NotFoundError):
+        stack["b"].contracts.cancel(contract)
+
+
+def test_whose_floor_does_not_fit_keeps_its_load_off_until_a_stronger_supply_comes(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3, supply_w=30.0)
+    off = [name for name, module in stack.modules.items() if not module.hardware.load_switch.enabled()]
+    assert len(off) == 1
+    stack.run(10.0)
+    assert "not admitted" in stack[off[0]].service.trouble
+    with pytest.raises(UnavailableError, match="not admitted"):
+        ask(stack, "a", off[0], 20)
+    stack.hands(1.0).plug("a", 65.0)
+    stack.until(lambda: up(stack, "a", "b", "c"))
+    assert stack[off[0]].service.trouble == ""
+
+
+def test_when_the_module_at_the_supply_falls_silent_all_are_at_their_floors_within_a_lease(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    assert up(stack, "a", "b", "c")
+    stack["a"].stop()
+    stack.run(LEASE_S + 0.1)
+    assert set(stack.caps().values()) == {10.0}
+    with pytest.raises(UnavailableError) as refused:
+        ask(stack, "b", "b", 20)
+    assert refused.value.hint and refused.value.headers()["Retry-After"]
+    stack["a"].start()
+    stack.until(lambda: up(stack, "a", "b", "c"))
+
+
+def test_a_node_that_cannot_reach_the_module_at_the_supply_says_so_and_is_at_its_floor(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2)
+    asked = stack["b"].ask
+
+    def deaf(node: str, purpose: str, body: object, timeout_s: float) -> dict[str, object]:
+        stack.cuts.add(("a", "b"))
+        try:
+            return asked(node, purpose, body, timeout_s)
+        finally:
+            stack.cuts.clear()
+
+    stack["b"].service.links = type("Deaf", (), {"ask": staticmethod(deaf)})()  # membership hears on, the links do not
+    stack.run(LEASE_S + 0.5)
+    assert stack.caps()["b"] == 10.0
+    assert stack["b"].service.trouble == "node-a, where the supply is plugged in, does not answer: held at the floor"
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        ask(stack, "b", "b", 20)
+
+
+def test_an_alert_of_any_module_drops_all_at_once_and_what_comes_back_is_less(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2, supply_w=60.0)
+    assert stack.caps() == {"a": 25.0, "b": 25.0}
+    stack.world.fail("alert", "b")
+    stack.run(0.1)
+    assert stack.caps() == {"a": 10.0, "b": 10.0}
+    stack.world.mend("alert", "b")
+    stack.run(LEASE_S + 1.0)
+    assert stack.caps() == {"a": 20.0, "b": 20.0}
+    stack.run(12.0)
+    assert stack.caps() == {"a": 25.0, "b": 25.0}
+
+
+def test_the_office_moves_with_the_supply_and_contracts_move_along(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    contract = ask(stack, "a", "b", 30)
+    stack.run(LEASE_S + 1.0)
+    before = stack["c"].seat.node.term
+    world = stack.hands()
+    world.unplug("a")
+    world.plug("c", 65.0)
+    stack.run(1.0)
+    assert set(stack.caps().values()) == {10.0} and "taken over" in stack["c"].service.alert
+    stack.until(lambda: up(stack, "b"))
+    assert [stack[name].seat.holder for name in "abc"] == ["node-c"] * 3
+    after = stack["a"].seat.node.term
+    assert before is not None and after is not None and after > before and after.holder == "node-c"
+    (book,) = stack["a"].contracts.books()
+    assert [(grant.promise.id, grant.granted_w) for grant in book.grants] == [(contract, 30.0)]
+
+
+def test_a_second_supply_below_takes_the_office_over_and_nobody_loses_a_watt(tmp_path: Path) -> None:
+    stack = VirtualStack(tmp_path, 3)
+    stack.hands().unplug("a")
+    stack.hands().plug("c", 65.0)
+    stack.run(WAIT_S + 3.0)
+    assert stack.caps() == {"a": 15.0, "b": 15.0, "c": 15.0}
+    stack.hands(1.5).plug("a", 65.0)
+    for _ in range(100):
+        stack.run(0.1)
+        assert min(stack.caps().values()) == 15.0 and not stack["a"].seat.raised
+    assert [stack[name].seat.holder for name in "abc"] == ["node-a"] * 3
+    stack.hands(1.5).unplug("a")  # the one above goes on; it knows of no book, so it waits
+    stack.run(1.5)
+    assert set(stack.caps().values()) == {10.0}
+    stack.until(lambda: up(stack, "a", "b", "c"))
+    assert [stack[name].seat.holder for name in "abc"] == ["node-c"] * 3
+
+
+def test_what_goes_through_a_contact_stays_within_its_limit(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3, supply_w=140.0, contact_w=45.0)
+    stack.run(LEASE_S)
+    assert stack.caps() == {"a": 40.0, "b": 20.0, "c": 20.0}
+    ask(stack, "a", "c", 40, least=30)
+    stack.run(LEASE_S + 1.0)
+    assert stack.caps() == {"a": 40.0, "b": 10.0, "c": 30.0}
+    with pytest.raises(UnavailableError, match="45 W that reach"):
+        ask(stack, "b", "b", 40, least=20)
+
+
+def test_the_agent_at_the_supply_comes_back_with_its_old_state_and_pulls_no_alert(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    before = stack["a"].seat.office.new_term("stack")
+    stack["a"].stop()
+    stack.run(0.4)
+    stack["a"].start()
+    while stack["a"].seat.kind != "stack":
+        stack.run(0.1)
+    term = stack["a"].seat.office.allocator.term  # type: ignore[union-attr]
+    assert term.number > before.number and not stack["a"].service.pulling
+    for _ in range(60):
+        stack.run(0.1)
+        assert not stack["b"].seat.raised
+    assert up(stack, "a", "b", "c")
+
+
+def test_an_agent_that_comes_back_at_another_supply_than_it_left_pulls_the_alert(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2)
+    world = stack.hands()
+    world.unplug("a")
+    stack.run(1.0)
+    stack["a"].stop()
+    stack.run(1.0)
+    stack.hands().plug("a", 65.0)
+    stack["a"].start()
+    stack.run(0.5)
+    assert stack["a"].service.pulling
+
+
+def test_a_member_that_restarts_is_at_its_floor_and_forgets_no_term(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2)
+    term = stack["b"].seat.node.term
+    stack["b"].stop()
+    stack.run(0.2)
+    stack["b"].start()
+    stack.run(0.1)
+    assert stack.caps()["b"] == 10.0 and stack["b"].seat.node.term == term
+    stack.until(lambda: up(stack, "b"))
+
+
+def test_a_module_whose_agent_hangs_is_counted_with_its_floor_until_it_is_lifted_off(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    stack["c"].stop()
+    stack.run(20.0)
+    assert stack.caps() == {"a": 20.0, "b": 20.0, "c": 10.0}
+    stack.hands().unstack("c")
+    stack.run(LEASE_S + 2.0)
+    assert stack.caps() == {"a": 25.0, "b": 25.0, "c": 0.0}
+
+
+def test_a_module_that_is_lifted_off_keeps_nothing_of_what_it_was_granted(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2)
+    stack.hands().unstack("b")
+    stack.run(LEASE_S + 1.0)
+    assert not stack["b"].hardware.load_switch.enabled() and stack["b"].seat.state == "alone"
+    assert stack["b"].seat.kind == "own" and stack["a"].hardware.cap.applied() == 40.0
+    stack.hands().stack("a", "b")
+    stack.until(lambda: up(stack, "a", "b"))
+
+
+def test_two_stacks_that_meet_share_the_lower_ones_supply(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 4, supply_w=100.0)
+    stack.hands().unstack("c")
+    stack.hands(3.0).plug("c", 100.0)
+    stack.run(10.0)
+    assert stack.caps() == {"a": 40.0, "b": 40.0, "c": 40.0, "d": 40.0}
+    stack.hands(1.5).stack("b", "c")  # 160 W on 100 W: the supply itself pulls the line until they have found together
+    stack.until(lambda: {module.seat.holder for module in stack.modules.values()} == {"node-a"})
+    stack.until(lambda: up(stack, "a", "b", "c", "d"))
+
+
+def test_a_stack_without_any_supply_takes_itself_off_and_each_lives_on_its_battery(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2)
+    stack.hands().unplug("a")
+    stack.run(8.0)
+    assert not any(module.hardware.load_switch.enabled() for module in stack.modules.values())
+    assert all(module.hardware.cap.applied() == 40.0 for module in stack.modules.values())
+    contract = ask(stack, "a", "b", 20)
+    assert [book.node_id for book in stack["a"].contracts.books()] == ["node-a", "node-b"]
+    assert stack["b"].hardware.cap.applied() == 20.0 and stack["a"].contracts.cancel(contract) == contract
+    stack.hands().plug("b", 65.0)
+    stack.until(lambda: up(stack, "a", "b") or stack.caps()["a"] > 10.0)
+
+
+def test_nobody_speaks_for_another_and_nobody_takes_the_book_whose_supply_it_is_not(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    answer = stack["a"].handlers["power"]
+    node = PowerNode(stack["c"].service.member, "ab" * 8)
+    request = message_to_json(node.request(Want(40.0), None, 0.0))
+    with pytest.raises(RequestError, match="not for you"):
+        answer("node-b", {"message": request, "module": {}})
+    with pytest.raises(RequestError, match="no cluster"):
+        answer("node-x", {"message": request, "module": {}})
+    with pytest.raises(RequestError, match="fields of a Module"):
+        answer("node-c", {"message": request, "module": {"floor_w": -1}})
+    for body in (None, [], {}, {"message": 1}, {"message": "{}"}, {"message": "x" * 9000}):
+        with pytest.raises(RequestError):
+            answer("node-c", body)
+    takeover = Takeover(Term(99, "node-b", "cd" * 8))
+    assert answer("node-b", {"message": message_to_json(takeover)})["message"] is None
+    assert stack["a"].seat.kind == "stack" and not stack["a"].seat.office.allocator.retired  # type: ignore[union-attr]
+    assert stack["b"].handlers["power"]("node-c", {"message": request, "module": json.loads(MODULE)})["message"] is None
+
+
+MODULE = '{"floor_w": 10.0, "peak_w": 40.0, "applied_w": null, "top": false, "bottom": true}'
+
+
+def test_a_grant_of_anybody_but_the_module_that_was_asked_does_not_count(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    stack.checks = False  # one of them lies
+
+    def lie(_node: str, body: object) -> dict[str, object]:
+        assert isinstance(body, dict)
+        request = message_from_json(body["message"])
+        assert isinstance(request, PowerRequest)
+        term = Term(1000, "node-b", "ef" * 8)
+        grant = PowerGrant(request.node_id, request.boot, term, 10**6 + request.seq, request.seq, 40.0)
+        return {"message": message_to_json(grant), "contracts": []}
+
+    stack["a"].handlers["power"] = lie
+    stack.run(LEASE_S + 1.0)
+    assert stack.caps()["c"] == 10.0
+
+
+def test_a_book_that_another_module_than_the_earlier_one_hands_on_is_not_taken(tmp_path: Path) -> None:
+    stack = VirtualStack(tmp_path, 2)
+    stack.hands().unplug("a")
+    stack.hands().plug("b", 65.0)
+    stack.run(WAIT_S + 3.0)
+    honest = stack["b"].handlers["power"]
+
+    def lie(node: str, body: object) -> dict[str, object]:
+        assert isinstance(body, dict)
+        message = message_from_json(body["message"])
+        if not isinstance(message, Takeover):
+            return honest(node, body)
+        book = Handover(Term(7, "node-x", "ab" * 8), message.term.birth, ())
+        return {"message": message_to_json(book), "office": True}
+
+    stack["b"].handlers["power"] = lie
+    stack.hands(2.5).plug("a", 65.0)
+    stack.run(1.5)
+    assert stack["a"].service.pulling  # without a book it waits

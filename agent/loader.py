@@ -63,7 +63,7 @@ class Loader:
         Raises ModelError, NoRoomError or EngineError, and RequestError for an option that this device cannot have.
         """
         report("reading", 0.0)
-        return self._embedding(model, report) if model.kind == "embedding" else self._text(model, options, report)
+        return self._text(model, options, report) if model.kind == "text" else self._encoder(model, report)
 
     def needed(self, model: StoredModel, options: LoadOptions) -> Memory:
         """An estimate of the memory that the model will take."""
@@ -117,7 +117,7 @@ class Loader:
 
     def _draft_of(self, model: StoredModel, name: str) -> StoredModel:
         draft = self._find(name)
-        if draft.kind == "embedding" or draft.name == model.name:
+        if draft.kind != "text" or draft.name == model.name:
             raise RequestError(
                 f"{draft.name} cannot guess tokens for {model.name}",
                 hint="name a smaller text model of the same vocabulary, or leave draft out",
@@ -173,7 +173,7 @@ class Loader:
         )
         return runner, tokenizer, folder, fingerprint(checkpoint.digest, quantisation)
 
-    def _embedding(self, model: StoredModel, report: Report) -> Engine:
+    def _encoder(self, model: StoredModel, report: Report) -> Engine:
         checkpoint = Checkpoint.open(model.path)
         spec = EncoderSpec.from_folder(model.path)
         weights = EncoderWeights.read(spec, checkpoint)

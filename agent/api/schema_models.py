@@ -124,7 +124,7 @@ _MODEL: Json = {
     "object": {"const": "model"},
     "created": _WHOLE,
     "owned_by": _TEXT,
-    "kind": {"enum": ["text", "embedding", "adapter"]},
+    "kind": {"enum": ["text", "embedding", "reranker", "adapter"]},
     "state": _STATE,
     "parameters": _WHOLE,
     "format": _TEXT,

@@ -22,7 +22,7 @@ class KeptModel:
     """A model as its node tells of it."""
 
     name: str
-    kind: str  # text, embedding
+    kind: str  # text, embedding, reranker, adapter
     bytes: int  # of all files
     parameters: int
     quantisation: str  # of the files

@@ -162,7 +162,7 @@ def _status(fields: _Fields, model: str, now: float) -> EngineStatus:
     age = fields.maybe("last_token_age_s", fields.number)
     return EngineStatus(
         model,
-        cast("Literal['text', 'embedding']", fields.choice("kind", ("text", "embedding"))),
+        cast("Literal['text', 'embedding', 'reranker']", fields.choice("kind", ("text", "embedding", "reranker"))),
         fields.whole("context_length"),
         fields.whole("slots"),
         fields.whole("running"),

@@ -177,7 +177,7 @@ class EngineStatus:
     """What an engine is doing now."""
 
     model: str
-    kind: Literal["text", "embedding"]
+    kind: Literal["text", "embedding", "reranker"]
     context_length: int
     slots: int = 0
     running: int = 0

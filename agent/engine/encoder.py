@@ -86,7 +86,7 @@ class EncoderEngine:
         # Without the lock: who asks must not wait for a batch, and each value is read whole.
         return EngineStatus(
             model=self._name,
-            kind="embedding",
+            kind="reranker" if self._spec.ranks else "embedding",
             context_length=self._spec.context_length,
             slots=1,
             running=self._running,

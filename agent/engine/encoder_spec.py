@@ -1,8 +1,9 @@
 """What an encoder IS, a model of texts to vectors or of pairs of texts to scores, read from its folder: no framework.
 
-Families: BERT and RoBERTa (learned positions, biases; XLM-RoBERTa is the same), Nomic BERT (rotary positions, gated
-feed-forward), all post-norm: ``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``; and ModernBERT (pre-norm,
-rotary, gated; most layers see a window of neighbours alone).
+Families: BERT, RoBERTa and DistilBERT (learned positions, biases; XLM-RoBERTa is the same), MPNet (besides, attention
+adds a number for each distance), Nomic BERT (rotary positions, gated feed-forward), all post-norm:
+``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``; and ModernBERT (pre-norm, rotary, gated; most layers see a
+window of neighbours alone).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from agent.engine.encoder_config import Activation, ConfigReader
 from agent.engine.encoder_modules import Modules, Pooling, read_object
 from agent.errors import ModelError
 
-Family = Literal["bert", "roberta", "nomic", "modern"]
+Family = Literal["bert", "roberta", "distilbert", "mpnet", "nomic", "modern"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,15 @@ def architecture(config: Json) -> str | None:
     return _OF_TYPE.get(str(config.get("model_type")))
 
 
+def kind(config: Json) -> Literal["embedding", "reranker"] | None:
+    """What a model of this config.json is for; None where no encoder family has it."""
+    if config.get("model_type") not in _OF_TYPE:
+        return None
+    named = config.get("architectures")
+    ranks = isinstance(named, list) and bool(named) and str(named[0]).endswith(_RANKING)
+    return "reranker" if ranks else "embedding"
+
+
 def _labels(config: Json) -> int:
     """transformers writes the names of the classes, and leaves out how many there are; two are its default."""
     names = config.get("id2label")
@@ -150,6 +160,36 @@ def _bert(config: ConfigReader, family: Family = "bert", offset: int = 0) -> Enc
 def _roberta(config: ConfigReader) -> EncoderSpec:
     """BERT, but for the names of the tensors, the head, and positions that count from the padding token's id + 1."""
     return _bert(config, "roberta", config.whole("pad_token_id", default=1, least=0) + 1)
+
+
+def _distilbert(config: ConfigReader) -> EncoderSpec:
+    """BERT with half the layers, no token types, and names of its own."""
+    return EncoderSpec(
+        architecture="",
+        family="distilbert",
+        vocab_size=config.whole("vocab_size"),
+        hidden_size=config.whole("dim", "hidden_size"),
+        layers=config.whole("n_layers", "num_hidden_layers"),
+        heads=config.whole("n_heads", "num_attention_heads"),
+        intermediate_size=config.whole("hidden_dim"),
+        context_length=config.whole("max_position_embeddings"),
+        norm_eps=1e-12,
+        activation=config.activation("activation", default="gelu")[1],
+        gated=False,
+        rope_theta=None,
+        attention_bias=True,
+        mlp_bias=True,
+        down_bias=True,
+        token_types=0,
+        head_activation="relu",
+        pooling="cls",
+    )
+
+
+def _mpnet(config: ConfigReader) -> EncoderSpec:
+    """RoBERTa without token types, and a table of what attention adds by distance: its 32 rows are in no setting."""
+    config.refuse("relative_attention_num_buckets", 32)
+    return replace(_bert(config, "mpnet", 2), token_types=0)
 
 
 def _nomic(config: ConfigReader) -> EncoderSpec:
@@ -242,6 +282,8 @@ _MAKERS: Mapping[str, Callable[[ConfigReader], EncoderSpec]] = {
     "Roberta": _roberta,
     "XLMRoberta": _roberta,
     "Camembert": _roberta,
+    "DistilBert": _distilbert,
+    "MPNet": _mpnet,
     "ModernBert": _modern,
 }
 # Some models of vectors were saved with the head that they were pre-trained with.
@@ -249,11 +291,13 @@ ARCHITECTURES: Mapping[str, Callable[[ConfigReader], EncoderSpec]] = {
     **{f"{name}{head}": make for name, make in _MAKERS.items() for head in ("Model", "ForMaskedLM", _RANKING)},
     "NomicBertModel": _nomic,
 }
-_OF_TYPE = {
+_OF_TYPE: Mapping[str, str] = {
     "bert": "BertModel",
     "roberta": "RobertaModel",
     "xlm-roberta": "XLMRobertaModel",
     "camembert": "CamembertModel",
+    "distilbert": "DistilBertModel",
+    "mpnet": "MPNetModel",
     "modernbert": "ModernBertModel",
     "nomic_bert": "NomicBertModel",
 }

@@ -72,6 +72,7 @@ class EncoderWeights:
     norm: Norm
     layers: tuple[EncoderLayer, ...]
     final: Norm | None = None  # None: post-norm
+    distances: Floats | None = None  # [2 * context_length - 1, heads]: what attention adds, from the farthest before on
     head: RankHead | None = None
 
     @staticmethod
@@ -83,6 +84,7 @@ class EncoderWeights:
 class _BertReader:
     prefix = "bert."  # of checkpoints that were saved together with a head
     layer = "encoder.layer"
+    inputs: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     norm = "embeddings.LayerNorm"
     out, attention_norm = "attention.output.dense", "attention.output.LayerNorm"
     up, gate, down, layer_norm = "intermediate.dense", "", "output.dense", "output.LayerNorm"
@@ -101,8 +103,12 @@ class _BertReader:
             types=types - types[:1] if spec.ranks and len(types) > 1 else None,
             norm=self.norms(self.norm),
             layers=tuple(self.read_layer(f"{self.layer}.{index}.") for index in range(spec.layers)),
+            distances=self.distances(),
             head=self.rank_head() if spec.ranks else None,
         )
+
+    def distances(self) -> Floats | None:
+        return None
 
     def read_layer(self, at: str) -> EncoderLayer:
         spec, hidden, inner = self.spec, self.spec.hidden_size, self.spec.intermediate_size
@@ -118,7 +124,7 @@ class _BertReader:
 
     def qkv(self, at: str) -> Affine:
         hidden = self.spec.hidden_size
-        parts = [self.affine(f"{at}attention.self.{name}", hidden, hidden, True) for name in ("query", "key", "value")]
+        parts = [self.affine(at + name, hidden, hidden, True) for name in self.inputs]
         biases = [part.bias for part in parts if part.bias is not None]
         return Affine(np.concatenate([part.weight for part in parts]), np.concatenate(biases))
 
@@ -183,6 +189,32 @@ class _RobertaReader(_BertReader):
     head, head_out = "classifier.dense", "classifier.out_proj"
 
 
+class _DistilReader(_BertReader):
+    prefix = "distilbert."
+    layer = "transformer.layer"
+    inputs = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
+    out, attention_norm = "attention.out_lin", "sa_layer_norm"
+    up, down, layer_norm = "ffn.lin1", "ffn.lin2", "output_layer_norm"
+    head, head_out = "pre_classifier", "classifier"
+
+
+class _MpnetReader(_RobertaReader):
+    prefix = "mpnet."
+    inputs = ("attention.attn.q", "attention.attn.k", "attention.attn.v")
+    out, attention_norm = "attention.attn.o", "attention.LayerNorm"
+
+    def distances(self) -> Floats:
+        """Half of the rows for what stands before, half for what follows; 8 for single distances, 8 for ever wider
+        ranges up to 128 and beyond: relative_position_bucket of transformers' MPNetEncoder, after T5 (1910.10683)."""
+        table = self.tensor("encoder.relative_attention_bias.weight", 32, self.spec.heads)
+        many = self.spec.context_length
+        away = np.abs(np.arange(1 - many, many))
+        wide = 8 + (np.log(np.maximum(away, 8) / 8) / np.log(128 / 8) * 8).astype(np.int64)
+        rows = np.where(away < 8, away, np.minimum(wide, 15))
+        rows[many:] += 16
+        return table[rows]
+
+
 class _ModernReader(_BertReader):
     prefix = "model."
     norm = "embeddings.norm"
@@ -229,6 +261,8 @@ class _ModernReader(_BertReader):
 _READERS: Mapping[Family, type[_BertReader]] = {
     "bert": _BertReader,
     "roberta": _RobertaReader,
+    "distilbert": _DistilReader,
+    "mpnet": _MpnetReader,
     "nomic": _NomicReader,
     "modern": _ModernReader,
 }

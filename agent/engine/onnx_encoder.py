@@ -39,7 +39,7 @@ class OnnxEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight."""
+    """What a layer sees: cosines and sines of the positions; what is added to scores, -inf where out of sight."""
 
     angles: tuple[str, ...]  # tables
     places: str
@@ -64,7 +64,10 @@ class _Graph:
             x = graph.node("Add", x, graph.node("Gather", graph.constant(weights.types), types))
         x = self._norm(x, weights.norm)
         apart = graph.node("Not", graph.node("Equal", *self._crossed(texts)))
-        whole = _Sight(self._angles(spec.rope_theta), places, self._mask(apart))
+        mask = self._mask(apart)
+        if weights.distances is not None:
+            mask = graph.node("Add", mask, self._by_distance(weights.distances, places))
+        whole = _Sight(self._angles(spec.rope_theta), places, mask)
         window, near = spec.window, whole
         if window is not None:
             distance = graph.node("Abs", graph.node("Sub", *self._crossed(places)))
@@ -89,6 +92,14 @@ class _Graph:
     def _angles(self, theta: float | None) -> tuple[str, ...]:
         tables = () if theta is None else rotary(self._spec, theta)
         return tuple(self._graph.constant(table) for table in tables)
+
+    def _by_distance(self, table: Floats, places: str) -> str:
+        """[rows, heads, length, length]"""
+        graph = self._graph
+        here, there = self._crossed(places)
+        ahead = graph.node("Sub", there, here)
+        row = graph.node("Add", ahead, graph.constant(np.array(self._spec.context_length - 1, np.int64)))
+        return graph.node("Transpose", graph.node("Gather", graph.constant(table), row), perm=[0, 3, 1, 2])
 
     def _crossed(self, values: str) -> list[str]:
         """[rows, length] as [rows, length, 1] and [rows, 1, length]."""

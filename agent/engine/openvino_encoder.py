@@ -53,7 +53,7 @@ class OpenVinoEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What a layer sees: cosines and sines of the positions; 0 or -inf, where out of sight."""
+    """What a layer sees: cosines and sines of the positions; what is added to scores, -inf where out of sight."""
 
     angles: tuple[Node, Node] | None
     mask: Node
@@ -76,7 +76,10 @@ class _Graph:
             x = opset15.add(x, opset15.gather(self._constant(weights.types), inputs[3], _scalar(0)))
         x = self._norm(x, weights.norm)
         apart = opset15.not_equal(opset15.unsqueeze(texts, _scalar(2)), opset15.unsqueeze(texts, _scalar(1)))
-        whole = _Sight(self._angles(spec.rope_theta, places), _mask(apart))
+        mask = _mask(apart)
+        if weights.distances is not None:
+            mask = opset15.add(mask, self._by_distance(weights.distances, places))
+        whole = _Sight(self._angles(spec.rope_theta, places), mask)
         window, near = spec.window, whole
         if window is not None:
             far = opset15.subtract(opset15.unsqueeze(places, _scalar(2)), opset15.unsqueeze(places, _scalar(1)))
@@ -95,6 +98,13 @@ class _Graph:
         if weights.final is not None:
             x = self._norm(x, weights.final)
         return openvino.Model([opset15.result(x)], inputs, "encoder")
+
+    def _by_distance(self, table: Floats, places: Node) -> Node:
+        """[rows, heads, length, length]"""
+        ahead = opset15.subtract(opset15.unsqueeze(places, _scalar(1)), opset15.unsqueeze(places, _scalar(2)))
+        row = opset15.add(ahead, _scalar(self._spec.context_length - 1))
+        found = opset15.gather(self._constant(table), row, _scalar(0))
+        return opset15.transpose(found, opset15.constant([0, 3, 1, 2], np.int64))
 
     def _angles(self, theta: float | None, places: Node) -> tuple[Node, Node] | None:
         """Of each token, [rows, 1, length, head_size / 2]."""

@@ -11,15 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from agent.engine import encoder_spec
 from agent.engine.lora import LoraSpec
 from agent.errors import ModelError
 from agent.models.checkpoint_files import Unusable, holds_adapter, read_adapter, read_contents, read_object
 from agent.models.checkpoint_sizes import Sizes, Widths
 
 RECORD = ".thox.json"  # written by a pull: where the model came from
-_ENCODERS = ("bert", "nomic_bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "modernbert")
 
-Kind = Literal["text", "embedding", "adapter"]
+Kind = Literal["text", "embedding", "reranker", "adapter"]
 Files = tuple[tuple[str, int, int], ...]  # path in the folder, bytes, mtime in ns
 
 
@@ -101,11 +101,11 @@ def _inspect(name: str, path: Path, files: Files, builtin: bool) -> StoredModel:
     record = read_object(path, RECORD, present) if RECORD in present else {}
     # A multimodal checkpoint keeps the numbers of its decoder one level down.
     text = config["text_config"] if isinstance(config.get("text_config"), dict) else config
-    encoder = config.get("model_type") in _ENCODERS or "modules.json" in present
+    encoder = encoder_spec.kind(config) or ("embedding" if "modules.json" in present else None)
     return StoredModel(
         name=name,
         path=path,
-        kind="adapter" if adapter else "embedding" if encoder else "text",
+        kind="adapter" if adapter else encoder or "text",
         architecture="LoRA" if adapter else _architecture(config),
         parameters=contents.sizes.total,
         bytes=sum(size for _, size, _ in files),

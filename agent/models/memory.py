@@ -95,7 +95,7 @@ def estimate(model: StoredModel, options: LoadOptions, settings: Settings = Sett
     """What the model takes once it is loaded and its cache is full."""
     if model.kind == "adapter":  # what it adds to its base
         return Memory(adapter_bytes((model,)), 0, 0)
-    if model.kind == "embedding":
+    if model.kind != "text":
         sizes = model.sizes
         return Memory(4 * (2 * sizes.total - sizes.embedding), 0, _RUNTIME + _ENCODER_STEP)
     wanted_bits = options.quantisation or settings.quantisation

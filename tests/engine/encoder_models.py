@@ -75,6 +75,8 @@ _FAMILIES: Mapping[str, tuple[str, Make, Mapping[str, str], Mapping[str, object]
     "bert": ("Bert", word_pieces, _BERT, {"max_position_embeddings": 96}),
     "xlm_roberta": ("XLMRoberta", unigrams, _ROBERTA, {"max_position_embeddings": 98, "type_vocab_size": 1}),
     "roberta": ("Roberta", unigrams, _ROBERTA, {"max_position_embeddings": 98, "type_vocab_size": 1}),
+    "distilbert": ("DistilBert", word_pieces, _BERT, {"max_position_embeddings": 96, "hidden_dim": 80}),
+    "mpnet": ("MPNet", unigrams, _ROBERTA, {"max_position_embeddings": 98}),
     "modern_bert": ("ModernBert", word_pieces, _BERT, _MODERN),
 }
 FAMILIES = tuple(_FAMILIES)

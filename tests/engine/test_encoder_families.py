@@ -72,7 +72,7 @@ def test_scores_of_every_family_equal_those_of_transformers_token_types_and_all(
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     query, documents = TEXTS[0], (*TEXTS, LONG)
     found = opened(form, folder).embed(EmbedRequest("r", documents, query=query, truncate=True)).vectors
-    assert found.shape == (len(documents), 1)
+    assert found.shape == (len(documents), 1) and opened(form, folder).status().kind == "reranker"
     for document, score in zip(documents, found[:, 0], strict=True):
         tokens = tokenizer(
             query, document, truncation="longest_first", max_length=96, return_tensors="pt", return_token_type_ids=True

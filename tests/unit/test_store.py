@@ -166,6 +166,13 @@ def test_a_pulled_model_keeps_where_it_came_from(store: ModelStore) -> None:
     assert (model.source, model.digest, model.created) == ("reg:5000/a/b@sha256:12", "12", 1_800_000_000)
 
 
+def test_a_model_that_ranks_is_no_embedding_model(store: ModelStore) -> None:
+    with store.incoming("ranks") as folder:
+        config = json.loads((write_checkpoint(folder, embedding=True) / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertForSequenceClassification"]}))
+    assert store.find("ranks").kind == "reranker"
+
+
 def test_the_embedding_model_of_its_package_is_found_without_importing_it(tmp_path: Path) -> None:
     found = builtin_models()
     if "all-minilm-l6-v2" not in found:

@@ -47,6 +47,11 @@ class Replays(Membership):
         return Peer(beacon, now, now, 0.0)
 
 
+class LaterWords(LateWords):
+    def _is_mutual(self, peer: Peer, now: float) -> bool:
+        return peer.echo is not None and now - peer.echo <= 1.5
+
+
 class Hasty(Membership):
     def _may_act(self, members: tuple[str, ...], now: float) -> bool:
         return members == self.view
@@ -171,6 +176,7 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "any echo counts": (scenes.an_old_recording_is_played_to_a_newcomer, AnyEcho),
     "old echoes count": (scenes.beacons_are_seconds_late, OldEcho),
     "late words are hearing": (scenes.one_way_takes_seconds, LateWords),
+    "later words are hearing": (scenes.late_words_land_on_a_path_that_is_cut, LaterWords),
     "no check of replays": (scenes.an_old_recording_is_played, Replays),
     "no wait for a stable view": (scenes.a_silence_of_a_little_more_than_a_second, Hasty),
     "waits for a vote for ever": (scenes.an_invited_node_never_votes, Stubborn),

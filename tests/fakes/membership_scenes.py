@@ -281,6 +281,20 @@ def one_way_takes_seconds(rules: Rules) -> None:
     demand(all(world.of(name).settled for name in (one, two, three)), "nobody is coming or going")
 
 
+def late_words_land_on_a_path_that_is_cut(rules: Rules) -> None:
+    """For seconds after a cut, one that cannot be heard any more seems to be, though nothing of it is fresh."""
+    world = MembershipWorld([a_node(number, number == 7, None) for number in range(1, 9)], 678, rules)
+    for path in world.paths.values():
+        path.slowest_s = 5.0
+    world.run(1.6)
+    for path in world.paths.values():
+        path.slowest_s = 0.004
+    world.paths[names(5)[4], names(2)[1]].cut = True
+    world.until(lambda: world.clusters() is not None, 6.0)
+    world.run(2.0)
+    demand(world.clusters() is not None, "an epoch whose members are not there for one another")
+
+
 def a_disk_is_set_back(rules: Rules) -> None:
     """A node whose store is older than what it said before: it is refused, told so, and counts on from there."""
     world = stack(rules, 3)

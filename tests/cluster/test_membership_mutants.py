@@ -47,11 +47,6 @@ class Replays(Membership):
         return Peer(beacon, now, now, 0.0)
 
 
-class LaterWords(LateWords):
-    def _is_mutual(self, peer: Peer, now: float) -> bool:
-        return peer.echo is not None and now - peer.echo <= 1.5
-
-
 class Hasty(Membership):
     def _may_act(self, members: tuple[str, ...], now: float) -> bool:
         return members == self.view
@@ -75,6 +70,11 @@ class Patient(OldEcho):
 class LateWords(Membership):
     def _is_late(self, peer: Peer, now: float) -> bool:
         return False
+
+
+class LaterWords(LateWords):
+    def _is_mutual(self, peer: Peer, now: float) -> bool:
+        return peer.echo is not None and now - peer.echo <= 1.5
 
 
 class TakesHintsForProof(Membership):

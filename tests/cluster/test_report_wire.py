@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.api import schema_cluster
@@ -131,6 +131,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_whatever_is_changed_in_a_report_it_is_refused_or_can_be_shown(data: st.DataObject) -> None:
     body = told(REPORT)

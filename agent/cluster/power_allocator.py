@@ -115,9 +115,10 @@ class Allocator:
         self.ledger.set_members(stack.members, stack.dark, now)
         self._guard(now)
 
-    def alert(self, raised: bool, now: float) -> None:
-        """The level of PWR_ALERT#, at every change and reading. Raised by anybody else, it derates the supply, once."""
-        if self.pulls(now):
+    def alert(self, raised: bool, now: float, own: bool = False) -> None:
+        """The level of PWR_ALERT#, at every change and reading. Raised by anybody else, it derates the supply, once.
+        ``own``: this module pulls it still, or did when it was raised."""
+        if own or self.pulls(now):
             self._pulled = now
         foreign = raised and now - self._pulled > self.timing.pulse_s
         if foreign and not self._derated:

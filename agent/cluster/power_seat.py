@@ -109,12 +109,12 @@ class PowerSeat:
             return self.state == "alone"  # on a supply that does not say what it gives
         return self.look.owner_w is None or self.node.allowed(now) >= self.look.owner_w
 
-    def hear(self, raised: bool, now: float) -> None:
-        """The level of the alert line."""
+    def hear(self, raised: bool, now: float, own: bool) -> None:
+        """The level of the alert line; ``own``: this module pulls it."""
         self.raised = raised
         self.node.alert(raised)
         if self.office.allocator is not None:
-            self.office.allocator.alert(raised, now)
+            self.office.allocator.alert(raised, now, own)
 
     def take_book(self, book: Handover, seen: Look) -> None:
         """Of the module that had the office until now, which this one asked for it as a candidate."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ CONTACT_W: Final = 100.0  # that each contact of the stack carries
 LOOK_S: Final = 0.2  # between looks; two fit into the time for which a reading counts
 PULL_LOOK_S: Final = 0.05  # while this module pulls the alert line, or is to take an office over
 ASK_S: Final = 1.0  # for an answer; three fit into a lease
+ECHO_S: Final = 1.0  # how late this module may hear of its own pulse
 FEED_S: Final = 15.0  # the longest that a cap keeps its step without a word from here
 
 _log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class PowerService:
         self.hold = PowerHold(hardware, clock, self._file.kept.came_up_w)
         self.lock = threading.RLock()
         self.seat = PowerSeat(self.member, self._file, contact_w, self._look())
-        self._pulled = False
+        self._pulled, self._let_go_at = False, -math.inf
         self._turning = threading.Lock()  # one look is decided by before the next
         self._enforcing = threading.Lock()
         self._hearing = threading.Lock()
@@ -176,14 +178,15 @@ class PowerService:
         if pulse:
             self.hold.drop()  # before anything else
         with self._hearing:
-            raised = self._hardware.alert.raised()
+            raised, now = self._hardware.alert.raised(), self.clock()
+            own = self._pulled or (pulse and not raised and now - self._let_go_at < ECHO_S)
             for level in (True, False) if pulse and not raised else (raised,):
                 if level:
                     self.hold.drop()
                 with self.lock:
                     changed = level != self.seat.raised
-                    self.seat.hear(level, self.clock())
-                if changed and level and not self._pulled:
+                    self.seat.hear(level, now, own)
+                if changed and level and not own:
                     _log.warning("the power alert line is pulled: down to the floor")
                 if changed:
                     self._wake.set()
@@ -301,8 +304,10 @@ class PowerService:
                 self._file.keep(replace(kept, came_up_w=None))
 
     def _pull(self, pulled: bool) -> None:
-        if pulled != self._pulled:
-            self._pulled = pulled
+        if pulled == self._pulled:
+            return
+        with self._hearing:  # who hears the line knows who pulls it
+            self._pulled, self._let_go_at = pulled, self.clock()
             try:
                 self._hardware.alert.pull(pulled)
             except HardwareError as error:

@@ -65,7 +65,7 @@ class KeyRing:
         self._node = node_id(device_id(state_dir))
         self._documents = documents or open_documents(state_dir)
         self._clock = clock
-        self._known: tuple[str, Mapping[str, Key]] = ("", {})  # digest of the documents, and the keys in them, by hash
+        self._fresh = self._documents.view(_keys)  # by hash
 
     @property
     def fault(self) -> str:
@@ -169,14 +169,6 @@ class KeyRing:
                 param="permissions",
                 hint=f"Permissions are {', '.join(PERMISSIONS)}.",
             )
-
-    def _fresh(self) -> Mapping[str, Key]:
-        """The keys by hash, as the documents have them now."""
-        documents = self._documents.read()
-        digest, keys = self._known
-        if digest != documents.digest:
-            self._known = _, keys = documents.digest, _keys(documents)
-        return keys
 
 
 def _hash(text: str) -> str:

@@ -70,6 +70,19 @@ class DocumentStore:
             self._tell()
         return self._documents
 
+    def view(self, make: Callable[[Documents], T]) -> Callable[[], T]:
+        """What ``make`` says of them as they are at each call; it is asked only when they are others."""
+        known: list[tuple[str, T]] = []  # digest, and what was made of that
+
+        def now() -> T:
+            documents = self.read()
+            last = known[0] if known else None
+            if last is None or last[0] != documents.digest:
+                known[:] = [last := (documents.digest, make(documents))]
+            return last[1]
+
+        return now
+
     def change(self, change: Callable[[Documents], T]) -> T:
         """What ``change`` returns. On the disk when this returns; what it or the disk raises leaves all as it was.
 

@@ -36,7 +36,7 @@ class ModelManifest:
     def __init__(self, documents: DocumentStore, device_id: str, models: Callable[[], Iterable[StoredModel]]) -> None:
         """``models``: those on this device, as they are now."""
         self._documents, self._device_id, self._models = documents, device_id, models
-        self._known: tuple[str, Mapping[str, tuple[KeptModel, ...]]] = ("", {})  # digest of the documents, and by node
+        self._by_node = documents.view(_by_node)
 
     def tell(self) -> None:
         """Bring what the stack knows of this device up to date. Raises OSError, or NoRoomError for too many models."""
@@ -63,20 +63,16 @@ class ModelManifest:
         """Ids of the nodes that have a model of this name."""
         return tuple(sorted(node for node, kept in self._by_node().items() if any(each.name == model for each in kept)))
 
-    def _by_node(self) -> Mapping[str, tuple[KeptModel, ...]]:
-        documents = self._documents.read()
-        digest, found = self._known
-        if digest != documents.digest:
-            by_node: dict[str, list[KeptModel]] = {}
-            for key, value in sorted(documents.of(KIND).items()):
-                device, _, name = key.partition("/")
-                try:
-                    by_node.setdefault(node_id(device), []).append(_kept(name, value))
-                except (ValueError, TypeError):
-                    continue  # written by another version, or by nobody who means well
-            found = {node: tuple(models) for node, models in by_node.items()}
-            self._known = documents.digest, found
-        return found
+
+def _by_node(documents: Documents) -> Mapping[str, tuple[KeptModel, ...]]:
+    by_node: dict[str, list[KeptModel]] = {}
+    for key, value in sorted(documents.of(KIND).items()):
+        device, _, name = key.partition("/")
+        try:
+            by_node.setdefault(node_id(device), []).append(_kept(name, value))
+        except (ValueError, TypeError):
+            continue  # written by another version, or by nobody who means well
+    return {node: tuple(models) for node, models in by_node.items()}
 
 
 def _told(model: StoredModel) -> dict[str, object]:

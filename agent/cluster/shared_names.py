@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Final
 
+from agent.cluster.documents import Documents
 from agent.cluster.documents_store import DocumentStore
 
 KIND: Final = "name"
@@ -16,7 +17,7 @@ class SharedNames(MutableMapping[str, str]):
 
     def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
-        self._known: tuple[str, Mapping[str, str]] = ("", {})  # digest of the documents, and the names in them
+        self._names = documents.view(_names)
 
     def __getitem__(self, name: str) -> str:
         return self._names()[name]
@@ -35,10 +36,6 @@ class SharedNames(MutableMapping[str, str]):
     def __len__(self) -> int:
         return len(self._names())
 
-    def _names(self) -> Mapping[str, str]:
-        documents = self._documents.read()
-        digest, names = self._known
-        if digest != documents.digest:
-            names = {name: model for name, model in documents.of(KIND).items() if isinstance(model, str)}
-            self._known = documents.digest, names
-        return names
+
+def _names(documents: Documents) -> Mapping[str, str]:
+    return {name: model for name, model in documents.of(KIND).items() if isinstance(model, str)}

@@ -17,17 +17,12 @@ class SharedSettings:
 
     def __init__(self, documents: DocumentStore, config: Config) -> None:
         """``config``: this device's own."""
-        self._documents, self._own = documents, config
-        self._known: tuple[str, Config] = ("", config)  # digest of the documents, and what holds with them
+        self._documents = documents
+        self._now = documents.view(lambda those: with_shared(config, those.of(KIND)))
 
     def now(self) -> Config:
         """What holds on this device at this moment."""
-        documents = self._documents.read()
-        digest, config = self._known
-        if digest != documents.digest:
-            config = with_shared(self._own, documents.of(KIND))
-            self._known = documents.digest, config
-        return config
+        return self._now()
 
     def put(self, name: str, text: str) -> None:
         """For all of the stack, soon. Raises ConfigError, and what ``DocumentStore.change`` does."""

@@ -171,7 +171,9 @@ class PowerContracts:
             )
         if allocator is None or not allocator.has_authority(now):
             raise UnavailableError(
-                "no supply is shared out yet", retry_after=RETRY_S, hint="the stack is being put together; try again"
+                power.seat.trouble(now) or "no supply is shared out yet",
+                retry_after=RETRY_S,
+                hint="GET /v1/topology shows who is there, and where a supply is plugged in",
             )
         if all(node != one.node_id for one in allocator.budget(now).members):
             raise UnavailableError(
@@ -220,26 +222,21 @@ class PowerContracts:
             return Book(power.member.node_id, power.seat.look.supply_w, allocator.usable_w(now), grants, shares)
 
     def _as_it_stands(self, allocator: Allocator, contract: Contract, now: float) -> Grant:
-        power, budget = self._power, allocator.budget(now)
+        power, budget, node = self._power, allocator.budget(now), contract.node_id
         members = {one.node_id: one for one in budget.members}
-        granted = allocator.plan(now).get(contract.node_id, 0.0)
-        if power.seat.look.supply_w is None:
-            granted, reason = (
-                members.get(contract.node_id, power.member).floor_w,
-                "the supply does not say what it gives",
-            )
-        elif power.alert:
-            reason = power.alert
-        elif contract.node_id not in members:
+        floor, supply_w = members.get(node, power.member).floor_w, power.seat.look.supply_w
+        granted = allocator.plan(now).get(node, 0.0)
+        if supply_w is None:
+            granted, reason = floor, "the supply does not say what it gives"
+        elif node not in members:
             reason = "not admitted: the floors of the stack do not fit into the supply"
+        elif power.alert:
+            granted, reason = floor if power.seat.raised else granted, power.alert
         else:
             reason = explain(budget, contract, granted)
-        if power.seat.raised and contract.node_id in members:
-            granted = members[contract.node_id].floor_w
-        floor = members.get(contract.node_id, power.member).floor_w
-        return Grant(
-            promise(contract, now), granted, floor, self._applied(contract.node_id), power.seat.look.supply_w, reason
-        )
+            if allocator.ledger.exposure(node, now) < granted:
+                reason += "; it takes up to three seconds, until others have surely come down"
+        return Grant(promise(contract, now), granted, floor, self._applied(node), supply_w, reason)
 
     def _shares(self, allocator: Allocator, now: float) -> list[Share]:
         members = {one.node_id: one for one in allocator.stack.members}

@@ -73,6 +73,8 @@ class PowerSeat:
             return f"it draws {self.alarm.measured_w:.1f} W, and {self.alarm.allowed_w:g} W are granted"
         if self.state == "member" and now - self._answered_at > self.timing.lease_s:
             return f"{self.holder}, where the supply is plugged in, does not answer: held at the floor"
+        if self.state == "unfed" and self.kind is None and self._file.kept.term is not None:
+            return f"{self._file.kept.term.holder}, which shared out the supply, is not to be heard: held at the floor"
         if self.state in ("member", "office") and not self.node.loaded and now - self._admitted_at > ADMIT_S:
             return "not admitted: the floors of the stack do not fit into what its supply and contacts carry"
         return self._file.fault

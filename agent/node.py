@@ -20,6 +20,7 @@ from agent.config import Config, LimitsConfig, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id
 from agent.loader import Loader, packed_weights
+from agent.models.checkpoint_check import check_loadable
 from agent.models.disk import Disk
 from agent.models.host import ModelHost
 from agent.models.options import FOR_EVER
@@ -75,7 +76,7 @@ class Node:
         keys, store.names = KeyRing(state_dir, documents), SharedNames(documents)
         manifest = ModelManifest(documents, device_id(state_dir), store.models)
         self._cluster.stack.documents.tell_also(manifest.tell)
-        self._puller = Puller(store, config.models)
+        self._puller = Puller(store, config.models, check=check_loadable)
         self._settings = SharedSettings(documents, config)
         self._follow_settings()
         documents.on_change(SETTINGS, self._follow_settings)

@@ -16,7 +16,9 @@ from typing import Protocol
 
 from agent.config import ModelsConfig
 from agent.errors import ModelError, NoRoomError, NotFoundError, RequestError, UnavailableError
-from agent.models.checkpoint import RECORD, inspect
+from agent.models.checkpoint import RECORD, StoredModel, inspect
+from agent.models.checkpoint_check import check_architecture
+from agent.models.checkpoint_files import holds_adapter
 from agent.models.pull_blobs import BlobStore
 from agent.models.pull_control import Limits, Stop
 from agent.models.pull_download import Downloads, disk_error
@@ -47,9 +49,19 @@ class Puller:
     ``blobs`` are what the models share; sweep it after models were removed.
     """
 
-    def __init__(self, store: ModelStore, settings: ModelsConfig | None = None, limits: Limits | None = None) -> None:
-        """Raises ConfigError for a certificate file, a proxy or a signing key that cannot be used."""
+    def __init__(
+        self,
+        store: ModelStore,
+        settings: ModelsConfig | None = None,
+        limits: Limits | None = None,
+        check: Callable[[StoredModel], None] = lambda model: None,
+    ) -> None:
+        """``check`` raises ModelError for a model, whole by its files, that this device could not load.
+
+        Raises ConfigError for a certificate file, a proxy or a signing key that cannot be used.
+        """
         self._store = store
+        self._check = check
         self._settings = settings or ModelsConfig()
         self._limits = limits or Limits()
         self.registry = self._settings.registry  # for names without a host; the stack may set another meanwhile
@@ -143,13 +155,19 @@ class Puller:
                     for path in same[file.digest]:
                         job.tell(path, done)
 
-                Downloads(source.open, told, self.blobs, job.stop, self._limits).fetch_all(files)
+                downloads = Downloads(source.open, told, self.blobs, job.stop, self._limits)
+                paths = {file.path for file in files}
+                config = next((file for file in files if file.path == "config.json" and not file.packed), None)
+                if config is not None and not holds_adapter(paths):  # small, and says whether the rest is worth it
+                    downloads.fetch(config)
+                    check_architecture(self.blobs.path(config.digest), paths)
+                downloads.fetch_all(files)
                 job.check()
                 for file in files:
                     self._put(file, folder / file.path, job.stop)
             record = {"source": artifact.source, "digest": artifact.digest, "created": int(time.time())}
             (folder / RECORD).write_text(json.dumps(record))
-            _check_usable(job.name, folder)
+            self._check_usable(job.name, folder)
             job.stop.check()
 
     def _source(self, name: str, stop: Stop) -> _Source:
@@ -182,7 +200,7 @@ class Puller:
             except OSError as error:
                 raise disk_error(str(source), error) from error
             job.check()
-            _check_usable(job.name, folder)
+            self._check_usable(job.name, folder)
             job.stop.check()
 
     def _check_room(self, needed: int) -> None:
@@ -196,8 +214,11 @@ class Puller:
                 available_bytes=max(0, free),
             )
 
-
-def _check_usable(name: str, folder: Path) -> None:
-    model = inspect(name, folder, builtin=False)
-    if model.broken:
-        raise ModelError(f"{name} cannot be used: {model.broken}")
+    def _check_usable(self, name: str, folder: Path) -> None:
+        model = inspect(name, folder, builtin=False)
+        if model.broken:
+            raise ModelError(f"{name} cannot be used: {model.broken}")
+        try:
+            self._check(model)
+        except ModelError as error:
+            raise ModelError(f"{name} cannot be used: {error.message}", hint=error.hint) from error

@@ -6,21 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_models import write_checkpoint
 from touching_stack import TouchingNode, TouchingStack, touching_stack, until
 
 from agent.auth import KeyRing
-from agent.cluster.documents_store import open_documents
-from agent.cluster.model_manifest import ModelManifest
-from agent.cluster.shared_names import SharedNames
-from agent.cluster.shared_settings import SharedSettings
-from agent.cluster.state import node_id
-from agent.config import load
-from agent.errors import AuthenticationError, NotFoundError
-from agent.identity import device_id
-from agent.models.store import ModelStore
-
-MODEL = {"kind": "text", "bytes": 7, "parameters": 1, "quantisation": "F32", "digest": "d", "source": "local"}
+from agent.errors import AuthenticationError
 
 
 @pytest.fixture
@@ -135,42 +124,6 @@ def _authors(node: TouchingNode) -> set[str]:
     return {str(row[5]) for row in node.stack.documents.store.read().to_json() if isinstance(row, list)}
 
 
-def test_another_name_of_a_model_is_good_on_all_nodes_until_one_of_them_takes_it_back(pair: TouchingStack) -> None:
-    first, second = (SharedNames(node.stack.documents.store) for node in pair.nodes)
-    first["gpt-4o"] = "thox-nano"
-    until(lambda: dict(second) == {"gpt-4o": "thox-nano"})
-    put(pair.nodes[0], "name", "odd", ["no", "model"])
-    until(lambda: agreed(pair))
-    assert len(second) == 1 and second.get("odd") is None
-    del second["gpt-4o"]
-    until(lambda: not first)
-    with pytest.raises(KeyError):
-        del first["gpt-4o"]
-
-
-def test_a_setting_of_the_stack_holds_on_every_node_that_says_nothing_itself(
-    pair: TouchingStack, tmp_path: Path
-) -> None:
-    own = load(environ={"THOX_STATE_DIR": str(tmp_path), "THOX_LIMITS_CLUSTER_PER_MINUTE": "7"})
-    plain = load(environ={"THOX_STATE_DIR": str(tmp_path)})
-    first, second = (
-        SharedSettings(node.stack.documents.store, config)
-        for node, config in zip(pair.nodes, (plain, own), strict=True)
-    )
-    told: list[str] = []
-    pair.nodes[1].stack.documents.store.on_change("config", lambda: told.append(second.now().models.registry))
-    first.put("models.registry", "registry.example/thox")
-    first.put("limits.cluster_per_minute", "50")
-    until(lambda: agreed(pair) and first.now().models.registry == second.now().models.registry != "")
-    until(lambda: "registry.example/thox" in told)
-    assert second.now().sources["models.registry"] == "the stack"
-    assert (first.now().limits.cluster_per_minute, second.now().limits.cluster_per_minute) == (50, 7)
-    second.remove("models.registry")
-    until(lambda: first.now().models.registry == "")
-    with pytest.raises(NotFoundError):
-        first.remove("models.registry")
-
-
 def test_more_than_a_frame_of_documents_comes_over_and_a_damaged_file_is_filled_by_the_others(
     pair: TouchingStack,
 ) -> None:
@@ -208,36 +161,3 @@ def test_the_thread_ends_although_another_node_does_not_answer(pair: TouchingSta
     until(lambda: bool(asked))
     first.stack.documents.close()
     assert not first.stack.documents._thread.is_alive()
-
-
-def test_each_node_tells_which_models_it_has_and_all_know_until_it_is_forgotten(
-    tmp_path: Path, pair: TouchingStack
-) -> None:
-    stores = [ModelStore(tmp_path / str(number), {}) for number in (1, 2)]
-    manifests = []
-    for node, store in zip(pair.nodes, stores, strict=True):
-        manifests.append(ModelManifest(node.stack.documents.store, node.device, store.models))
-        node.stack.documents.tell_also(manifests[-1].tell)
-    first, second = pair.nodes
-    with stores[1].incoming("org/model:tag") as folder:
-        write_checkpoint(folder)
-    model = stores[1].find("org/model:tag")
-    until(lambda: manifests[0].nodes_with("org/model:tag") == (second.id,))
-    (kept,) = manifests[0].models_of(second.id)
-    assert (kept.name, kept.kind, kept.bytes, kept.digest) == ("org/model:tag", "text", model.bytes, model.digest)
-    assert manifests[0].models_of(first.id) == manifests[0].models_of("node-0") == ()
-    stores[1].copy("org/model:tag", "second")
-    stores[1].remove("org/model:tag")
-    until(lambda: [each.name for each in manifests[0].models_of(second.id)] == ["second"])
-    first.stack.trust.forget(second.device)
-    until(lambda: manifests[0].models_of(second.id) == ())
-
-
-@pytest.mark.parametrize("value", [3, {}, {"kind": "text"}, {**MODEL, "bytes": "7"}, {**MODEL, "digest": 7}])
-def test_a_model_that_is_none_is_left_out_of_what_others_have(tmp_path: Path, value: object) -> None:
-    store = open_documents(tmp_path)
-    device = device_id(tmp_path)
-    store.change(lambda documents: documents.put("model", f"{device}/odd", value))
-    store.change(lambda documents: documents.put("model", f"{device}/good", MODEL))
-    manifest = ModelManifest(store, device, lambda: ())
-    assert [each.name for each in manifest.models_of(node_id(device))] == ["good"]

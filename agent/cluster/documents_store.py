@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agent import private_file
-from agent.cluster.documents import Documents, Merged, Signer
+from agent.cluster.documents import Documents, Merged
+from agent.cluster.documents_wire import LATEST_MS
 from agent.cluster.trust import TrustService
 from agent.errors import NoRoomError, UnavailableError
 from agent.identity import device_id
 
 LOCKED_S: Final = 5.0  # how long another process may hold the file
+LAST_MS: Final = LATEST_MS - 365 * 86_400_000  # here documents' time stands still: what is written after it is counted
 _POLL_S: Final = 0.02
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
@@ -35,14 +37,14 @@ _log = logging.getLogger(__name__)
 class DocumentStore:
     """Safe to use from many threads and several processes."""
 
-    def __init__(
-        self, state_dir: Path, author: str, signer: Signer, wall_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
-    ) -> None:
-        """``author``: what the signer knows this device by. Raises OSError where the file cannot be read."""
+    def __init__(self, state_dir: Path, trust: TrustService) -> None:
+        """``trust`` signs, and tells the time: the stack's, since a device without a clock of its own would refuse all
+        that the others write. Raises OSError where the file cannot be read."""
         self._file, self._lock_file = state_dir / "documents.json", state_dir / "documents.lock"
         self._aside = state_dir / "documents.json.damaged"
         self._lock = threading.Lock()  # of whoever replaces what follows
-        self._documents = Documents(author, signer, wall_ms)  # never changed, only replaced
+        # Never changed, only replaced.
+        self._documents = Documents(trust.device_id, trust, lambda: min(int(trust.clock.now() * 1000), LAST_MS))
         self._seen: tuple[int, int, int] | None = None
         self._news: set[str] = set()  # kinds of what changed and nobody was told of yet
         self._unsaved = False
@@ -226,5 +228,4 @@ class DocumentStore:
 
 def open_documents(state_dir: Path) -> DocumentStore:
     """Those of the device whose state folder this is. Raises ConfigError, TrustFileError or OSError."""
-    trust = TrustService(state_dir, device_id(state_dir))
-    return DocumentStore(state_dir, trust.device_id, trust)
+    return DocumentStore(state_dir, TrustService(state_dir, device_id(state_dir)))

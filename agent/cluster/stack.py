@@ -56,7 +56,7 @@ class StackService:
         self.peers = Peers(self.trust, TouchHost(self.trust, self._watch), self.membership.addresses, link_port)
         self._spread = TrustSpread(self.trust, self.peers.connect, self.peers.addresses)
         self.peers.serve(TRUST, lambda node, body: self._spread.answer(node, {TRUST: body}))
-        store = DocumentStore(state_dir, self.trust.device_id, self.trust)
+        store = DocumentStore(state_dir, self.trust)
         self.documents = DocumentsService(store, self.trust, self.membership, self.peers)
         self._deaf = ""  # why no links are served
 

@@ -3,7 +3,7 @@
 The latest of: this machine's wall clock, what was kept on the disk, what a member said in a signed word; and it runs on
 by the monotonic clock. It never goes back. A device that wakes up in 1970 is in the present as soon as it hears one
 member. A member whose clock is ahead takes the whole stack along, which harms nothing: the time is used for the 24
-hours of link certificates and the 30 seconds of sealed datagrams alone, and both move along.
+hours of link certificates, the 30 seconds of sealed datagrams and the order of shared documents, and all move along.
 """
 
 from __future__ import annotations

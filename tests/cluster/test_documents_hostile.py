@@ -203,10 +203,10 @@ def test_on_a_full_disk_nothing_new_is_promised_and_what_others_revoked_is_revok
         first.store.change(lambda documents: documents.delete("config", "k"))
         table.look()
         assert second.store.read().of("config") == {} and "cannot be kept over a restart" in second.fault
-        assert DocumentStore(b.folder, b.id, b.trust).read().of("config") == {"k": 1}
+        assert DocumentStore(b.folder, b.trust).read().of("config") == {"k": 1}
         ballast.unlink()
         table.look()
-        assert second.fault == "" and DocumentStore(b.folder, b.id, b.trust).read().of("config") == {}
+        assert second.fault == "" and DocumentStore(b.folder, b.trust).read().of("config") == {}
         b.links.close()
 
 
@@ -216,4 +216,35 @@ def test_a_file_that_is_damaged_under_a_running_device_is_whole_again_at_its_nex
     (device.folder / "documents.json").write_text('{"documents": [["config"')
     a.look()
     assert a.fault == "" and a.store.read().of("config") == {"k": 1}
-    assert DocumentStore(device.folder, device.id, device.trust).read().of("config") == {"k": 1}
+    assert DocumentStore(device.folder, device.trust).read().of("config") == {"k": 1}
+
+
+@pytest.mark.parametrize("behind_s", [150 * 86400.0, time.time()], ids=["months behind", "in 1970"])
+def test_a_device_whose_clock_is_behind_takes_what_the_others_write_and_they_what_it_writes(
+    tmp_path: Path, behind_s: float
+) -> None:
+    with devices(tmp_path) as make:
+        a, b = make("a"), make("b", wall=lambda: time.time() - behind_s)
+        together(a, b)
+        b.ask(a)  # whatever comes over a link, or with a beacon, says how late it is
+        table = Table()
+        first, second = table.seat(a), table.seat(b)
+        put(first, "k", "old")
+        table.look()
+        assert second.store.read().of("config") == {"k": "old"} and second.fault == ""
+        put(second, "k", "new")
+        table.look()
+        assert first.store.read().of("config") == {"k": "new"}
+
+
+def test_a_member_that_says_it_is_the_end_of_time_keeps_nobody_from_writing(room: Room) -> None:
+    table, (_, late, _), (a, b, _) = room
+    a.store.change(lambda documents: documents.put("config", "k", 1))
+    for service in table.services.values():
+        service._trust.clock.heard(7e9)
+    put(b, "k", 2)
+    table.look()
+    for number in range(3):
+        put(a, "k", number)
+    table.look()
+    assert b.store.read().of("config") == {"k": 2} and late.trust.clock.now() > 6e9

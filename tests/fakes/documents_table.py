@@ -27,7 +27,7 @@ class Table:
         self.asked: list[str] = []
 
     def seat(self, device: Device) -> DocumentsService:
-        store = DocumentStore(device.folder, device.id, device.trust)
+        store = DocumentStore(device.folder, device.trust)
         place = Seat(self, device.id)
         self.services[device.id] = DocumentsService(store, device.trust, place, place, lambda: self.now)
         self.digests[device.id] = store.read().digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -226,7 +227,8 @@ def test_a_device_whose_clock_is_behind_takes_what_the_others_write_and_they_wha
     with devices(tmp_path) as make:
         a, b = make("a"), make("b", wall=lambda: time.time() - behind_s)
         together(a, b)
-        b.ask(a)  # whatever comes over a link, or with a beacon, says how late it is
+        with contextlib.suppress(LinkError):
+            b.ask(a)  # even one that fails says how late it is; so does a beacon
         table = Table()
         first, second = table.seat(a), table.seat(b)
         put(first, "k", "old")

@@ -45,7 +45,7 @@ class LabAgent:
         self, module: str, address: str, state_dir: Path, settings: Mapping[str, str], within: Sequence[str] = ()
     ) -> None:
         """``settings``: of its configuration, by dotted name. ``within``: a command that runs the rest of its line
-        somewhere else, as ``ip netns exec`` does. Raises ConfigError or KeysFileError for a damaged state folder."""
+        somewhere else, as ``ip netns exec`` does. Raises ConfigError or TrustFileError for a damaged state folder."""
         self.module, self.address, self.state_dir = module, address, state_dir
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.device = device_id(state_dir)

@@ -60,12 +60,14 @@ class Topology:
     def look(self, links: Sequence[Link], faces: Faces | None, keep: bool) -> None:
         """What is true now: the links of the cluster, and this module's faces (None: they cannot be read).
 
-        ``keep``: contacts that are told no more stay, as long as no face is open. Only who hears of all faces can."""
+        ``keep``: contacts that are told no more stay, as long as no face is open. Only who hears of all faces can; of
+        this module's own contacts it always knows."""
         if faces is not None:
             self._faces[self._own] = dict(faces)
         new = [_plain(link) for link in links]
         taken = {end for link in new for end in _ends(link)}  # one face touches one other
-        kept = [link for link in self.contacts if keep and not taken & set(_ends(link))]
+        mine = [link for link in self.contacts if keep or self._own in (link.lower, link.upper)]
+        kept = [link for link in mine if not taken & set(_ends(link))]
         self.contacts = tuple(link for link in sorted((*kept, *new), key=_ends) if not self._open(link))
 
     def said(self, node: str, faces: Faces) -> None:

@@ -216,6 +216,17 @@ def test_a_module_whose_agent_hangs_is_counted_with_its_floor_until_it_is_lifted
     assert stack.caps() == {"a": 25.0, "b": 25.0, "c": 0.0}
 
 
+def test_a_module_that_hangs_is_counted_by_whoever_touches_it_when_the_supply_moves_there(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 4)
+    stack["c"].stop()
+    stack.run(5.0)
+    world = stack.hands()
+    world.unplug("a")
+    world.plug("d", 140.0)
+    stack.run(WAIT_S + 5.0)
+    assert stack.caps() == {"a": 30.0, "b": 30.0, "c": 10.0, "d": 30.0}
+
+
 def test_a_module_that_is_lifted_off_keeps_nothing_of_what_it_was_granted(tmp_path: Path) -> None:
     stack = formed(tmp_path, 2)
     stack.hands().unstack("b")
@@ -307,5 +318,7 @@ def test_a_book_that_another_module_than_the_earlier_one_hands_on_is_not_taken(t
 
     stack["b"].handlers["power"] = lie
     stack.hands(2.5).plug("a", 65.0)
-    stack.run(1.5)
+    stack.run(0.6)
+    assert stack["a"].seat.kind is None
+    stack.run(0.9)
     assert stack["a"].service.pulling  # without a book it waits

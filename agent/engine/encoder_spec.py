@@ -2,8 +2,8 @@
 
 Families: BERT, RoBERTa and DistilBERT (learned positions, biases; XLM-RoBERTa is the same), MPNet (besides, attention
 adds a number for each distance), Nomic BERT (rotary positions, gated feed-forward), all post-norm:
-``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``; and ModernBERT (pre-norm, rotary, gated; most layers see a
-window of neighbours alone).
+``x = norm(x + attention(x)); x = norm(x + feed_forward(x))``; and ModernBERT (pre-norm, rotary, gated; most layers see
+a window of neighbours alone).
 """
 
 from __future__ import annotations

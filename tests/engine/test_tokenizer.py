@@ -175,7 +175,7 @@ def test_a_broken_tokenizer_is_a_model_error(tmp_path: Path, text: str) -> None:
 def test_a_missing_tokenizer_and_one_of_another_model_are_model_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no"):
         Tokenizer.load(tmp_path, VOCAB)
-    with pytest.raises(ModelError, match="is not this model's: it has .* tokens, and the weights know"):
+    with pytest.raises(ModelError, match=r"is not this model's: it has .* tokens, and the weights know"):
         Tokenizer.load(qwen(tmp_path), 100)
 
 

@@ -18,7 +18,7 @@ from agent.config import Config, client_key, make_state_dir
 from agent.errors import AuthenticationError
 from agent.identity import device_id
 
-_PERMISSIONS = ("inference", "models", "cluster")
+_PERMISSIONS = ("inference", "models", "cluster", "power")
 _NAME = "cli on"  # the node: its stack may have others
 _LONGEST_LOAD_S = 660.0  # the device itself gives up on a load a little earlier
 
@@ -45,8 +45,9 @@ def _own_key(state_dir: Path) -> str:
     file, ring = state_dir / "cli.key", KeyRing(state_dir)
     try:
         text = file.read_text().strip()
-        ring.verify(text)
-        return text
+        if ring.verify(text).permissions >= set(_PERMISSIONS):
+            return text
+        raise AuthenticationError("a key of an earlier version, which may do less")
     except (FileNotFoundError, AuthenticationError):
         name = f"{_NAME} {node_id(device_id(state_dir))}"
         if name in ring.names():

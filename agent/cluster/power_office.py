@@ -84,17 +84,16 @@ class PowerOffice:
         )
         self._keep(now)
 
-    def close(self, now: float, unplugged: bool) -> tuple[Contract, ...]:
-        """The contracts in force. ``unplugged``: the supply is gone, and with it all that was granted."""
+    def close(self, now: float, unplugged: bool) -> None:
+        """``unplugged``: the supply is gone, and with it all that was granted."""
         allocator, self.allocator = self.allocator, None
         if allocator is None:
-            return ()
+            return
         if self.kind == "stack":
             if unplugged:
                 allocator.supply(None, now)
             self._file.keep(replace(self._file.kept, bound_w=None))
         _log.info("this module shares out no supply any more")
-        return in_force(allocator.contracts, now)
 
     def see(self, cluster: Cluster, faces: Faces | None, at: float, alone: bool) -> None:
         """Who touches whom, whoever has the office: at every look, before anything else."""

@@ -148,7 +148,7 @@ class PowerSeat:
         before, self.state, self.holder = self.kind, state, holder
         if before is not None and before != kind:
             if not self._lingers(state, seen.at):
-                self.contracts = self.office.close(seen.at, unplugged=not self._external)
+                self.office.close(seen.at, unplugged=not self._external)
             if kind is None and (before == "own" or not seen.switch_on):
                 self.node = self._new_node(seen.switch_on, self._file.kept.term)
         else:
@@ -160,7 +160,7 @@ class PowerSeat:
             self.candidate = None
             return
         if self.office.allocator is not None and self.office.allocator.retired:  # its book is another's: begin anew
-            self.contracts = self.office.close(seen.at, unplugged=False)
+            self.office.close(seen.at, unplugged=False)
         if self.office.allocator is not None or seen.supply_w is None:
             return
         earlier = self._earlier_holder(cluster) if kind == "stack" and state == "office" else ""

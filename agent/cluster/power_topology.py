@@ -38,7 +38,8 @@ def chain(links: Iterable[Link], node: str) -> tuple[str, ...]:
     known = tuple(links)
     below = {link.upper: link.lower for link in known}
     above = {link.lower: link.upper for link in known}
-    return (*_walk(below, node)[::-1], node, *_walk(above, node))
+    under = _walk(below, node)[::-1]
+    return (*under, node, *(one for one in _walk(above, node) if one not in under))
 
 
 def _walk(step: Mapping[str, str], node: str) -> tuple[str, ...]:

@@ -133,6 +133,19 @@ def test_an_unknown_variable_is_an_error_for_every_command(
     assert "THOX_STATE_DIRR" in capfd.readouterr().err
 
 
+def test_watts_are_asked_for_shown_and_given_back(device: Device) -> None:
+    asked = device.thox("power", "request", "22.5", "--min", "15", "--priority", "high", "--minutes", "5")
+    assert asked.returncode == 0 and "22.5 W for node-" in asked.stdout and "granted as requested" in asked.stdout
+    contract = asked.stdout.split(":")[0]
+    shown = device.thox("power").stdout
+    assert re.search(rf"{contract}\s+node-\w+\s+22\.5 W\s+22\.5 W\s+15 W\s+high\s+5 min", shown)
+    assert re.search(r"node-\w+\s+22\.5 W\s+[0-9.]+ W\s+20 W", shown) and "The supply gives 65 W" in shown
+    assert device.thox("power", "return", contract).returncode == 0
+    again = device.thox("power", "return", contract)
+    assert again.returncode == 1 and "no such contract" in again.stderr
+    assert device.thox("power", "request", "50", "--min", "41").returncode == 1
+
+
 def test_the_first_start_says_what_is_there_and_shows_a_key_that_works(device: Device) -> None:
     said = device.log()
     assert "simulated" in said and device.inference in said and device.cluster in said and "curl " in said

@@ -1,0 +1,73 @@
+"""Who hangs on a supply, and behind which contacts: from tags and faces alone."""
+
+from __future__ import annotations
+
+from agent.cluster.power import Limit
+from agent.cluster.power_topology import Faces, Topology, chain, feeder, touches_nobody
+from agent.cluster.state import Cluster, Link, Node
+
+
+def cluster(*links: tuple[str, str], powered: str = "", there: str = "abcd") -> Cluster:
+    nodes = tuple(Node(name, "", 1, 1.0, name in powered, None, "") for name in there)
+    return Cluster("c", 1, nodes, tuple(Link(lower, upper, 0.3, 10.0) for lower, upper in links))
+
+
+def faces(top: bool, bottom: bool) -> Faces:
+    return {"top": top, "bottom": bottom}
+
+
+def test_of_several_supplies_the_lowest_in_the_stack_feeds_it_whatever_their_ids() -> None:
+    stack = cluster(("d", "a"), ("a", "c"), powered="cd")
+    assert {feeder(stack, one, external=one in "cd") for one in "dac"} == {"d"}
+    assert feeder(stack, "d", external=False) == "c"  # it knows best whether a supply is in it
+    assert feeder(stack, "b", external=True) == "b"  # another stack
+
+
+def test_where_no_tag_tells_of_a_supply_in_the_chain_it_is_one_of_the_cluster() -> None:
+    assert feeder(cluster(("a", "b"), powered="cd"), "a", external=False) == "c"
+    assert feeder(cluster(("a", "b")), "a", external=False) is None
+
+
+def test_only_a_module_that_feels_nobody_and_is_felt_by_nobody_stands_alone() -> None:
+    assert touches_nobody(cluster(("b", "c")), "a", faces(False, False))
+    assert touches_nobody(cluster(), "a", {})  # a machine without lines
+    assert not touches_nobody(cluster(), "a", faces(True, False))
+    assert not touches_nobody(cluster(("b", "a")), "a", faces(False, False))
+    assert not touches_nobody(cluster(), "a", None)  # lines that cannot be read
+
+
+def test_tags_that_lie_close_no_circle() -> None:
+    links = cluster(("a", "b"), ("b", "c"), ("c", "a")).links
+    assert sorted(chain(links, "a")) == ["a", "b", "c"]
+
+
+def test_each_contact_limits_all_that_stand_behind_it_seen_from_the_supply() -> None:
+    topology = Topology("b", 50.0)
+    topology.look(cluster(("a", "b"), ("b", "c"), ("c", "d")).links, faces(True, True), keep=True)
+    assert topology.attached() == ("a", "b", "c", "d")
+    behind = {frozenset("cd"), frozenset("d"), frozenset("a")}
+    assert set(topology.limits()) == {Limit(50.0, nodes) for nodes in behind}
+    assert set(topology.limits("x")) == {Limit(50.0, nodes | {"x"}) for nodes in behind}  # behind any of them
+    assert Topology("b", 50.0).limits("x") == (Limit(50.0, frozenset("x")),)
+
+
+def test_a_contact_stays_until_a_face_of_it_is_open_or_touches_another() -> None:
+    topology = Topology("a", 50.0)
+    topology.look(cluster(("a", "b"), ("b", "c")).links, faces(True, False), keep=True)
+    topology.said("b", faces(True, True))
+    topology.look((), faces(True, False), keep=True)
+    assert topology.attached() == ("a", "b", "c")
+    topology.said("b", faces(False, True))
+    topology.look((), faces(True, False), keep=True)
+    assert topology.attached() == ("a", "b")
+    topology.look(cluster(("a", "d")).links, faces(True, False), keep=True)
+    assert topology.attached() == ("a", "d")
+    topology.look((), faces(False, False), keep=True)
+    assert topology.attached() == ("a",)
+
+
+def test_who_hears_not_of_all_faces_keeps_only_what_touches_itself() -> None:
+    topology = Topology("b", 50.0)
+    topology.look(cluster(("a", "b"), ("b", "c"), ("c", "d")).links, faces(True, True), keep=False)
+    topology.look((), faces(True, True), keep=False)
+    assert topology.attached() == ("a", "b", "c")

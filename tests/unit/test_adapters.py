@@ -16,6 +16,7 @@ from agent.models.checkpoint import StoredModel, inspect
 from agent.models.host import ModelHost
 from agent.models.memory import estimate
 from agent.models.options import LoadOptions
+from agent.models.pull import Puller
 from agent.models.pull_hub_choice import choose
 from agent.models.store import ModelStore
 
@@ -96,6 +97,17 @@ def test_a_model_with_an_adapter_beside_it_is_a_model(tmp_path: Path) -> None:
     assert inspect("both", folder, builtin=False).kind == "text"
 
 
+def test_a_pull_takes_an_adapter_in_and_refuses_one_that_cannot_be_served(store: ModelStore, tmp_path: Path) -> None:
+    puller = Puller(store)
+    good, dora = write_adapter(tmp_path / "good", "base"), write_adapter(tmp_path / "dora", "base", use_dora=True)
+    assert [step.status for step in puller.copy(good.as_uri(), "mine")][-1] == "success"
+    assert store.find("mine").base == "base"
+    with pytest.raises(ModelError, match="DoRA"):
+        list(puller.copy(dora.as_uri()))
+    puller.close()
+    assert [model.name for model in store.models()] == ["base", "mine", "other"]
+
+
 def test_of_the_hub_an_adapters_two_files_are_taken() -> None:
     files = ["README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "training_args.bin"]
     assert choose(files, "") == frozenset(files[:3])
@@ -165,6 +177,18 @@ def test_an_adapter_that_came_later_swaps_its_base_and_keeps_how_it_was_loaded(
     add(store, "late", rank=8)  # pulled anew: other files
     with host.lease("late"):
         assert len(loader.opened) == 3
+
+
+def test_an_adapter_that_comes_while_its_base_is_loading_is_loaded_after_it(
+    store: ModelStore, host: ModelHost, loader: FakeLoader
+) -> None:
+    loader.gate.clear()
+    host.load("base", wait_s=None)
+    assert loader.entered.acquire(timeout=10)
+    add(store, "late")
+    assert host.load("late", wait_s=None).state == "loading"
+    loader.gate.set()
+    assert host.load("late").state == "loaded" and names(loader) == [[], ["late"]]
 
 
 def test_loading_an_adapter_loads_its_base_and_unloading_the_base_frees_both(

@@ -38,10 +38,11 @@ def cluster_client(options: argparse.Namespace, config: Config) -> Client:
 
 
 def _key(options: argparse.Namespace, config: Config) -> str:
-    return options.key or client_key() or _own_key(make_state_dir(config))
+    return options.key or client_key() or own_key(make_state_dir(config))
 
 
-def _own_key(state_dir: Path) -> str:
+def own_key(state_dir: Path) -> str:
+    """The command line's own key for the device of that state folder; made when there is none."""
     file, ring = state_dir / "cli.key", KeyRing(state_dir)
     try:
         text = file.read_text().strip()

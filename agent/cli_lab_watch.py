@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from agent.auth import KeyRing
+from agent.cli_access import own_key
 from agent.client import Client, ClientError
 from agent.lab import Lab, LabAgent
 
-_KEY = "lab"
+_ASKED = "/v1/topology"
 _ANSWER_S = 2.0
 
 
@@ -22,14 +22,14 @@ class Logs:
         self._read = dict.fromkeys(agents, 0)
 
     def news(self) -> Iterator[tuple[str, str]]:
-        """Module and line, whole lines only; what the lab itself asks is left out."""
+        """Module and line, whole lines only; what the lab itself asks all the time is left out."""
         for agent, read in self._read.items():
             with agent.log.open("rb") as log:
                 log.seek(read)
                 new, end, _ = log.read().rpartition(b"\n")
             self._read[agent] = read + len(new + end)
             for line in new.decode(errors="replace").splitlines():
-                if f'"{_KEY} {agent.module}"' not in line:
+                if _ASKED not in line:
                     yield agent.module, line
 
 
@@ -44,18 +44,14 @@ class _Cluster:
 
 
 class Clusters:
-    """Asks every device which cluster it is in, with a key of the lab's own for each."""
+    """Asks every device which cluster it is in, with the command line's own key for each."""
 
     def __init__(self, lab: Lab) -> None:
         self._agents = tuple(lab.agents.values())
         self._modules = {agent.node: agent.module for agent in self._agents}
         self._clients: dict[str, Client] = {}
         for agent in self._agents:
-            ring, name = KeyRing(agent.state_dir), f"{_KEY} {agent.module}"
-            if name in ring.names():  # of an earlier lab
-                ring.revoke(name)
-            text = ring.create(name, ("cluster",))[1]
-            self._clients[agent.module] = Client(agent.address, lab.port, text, _ANSWER_S)
+            self._clients[agent.module] = Client(agent.address, lab.port, own_key(agent.state_dir), _ANSWER_S)
         self._told: frozenset[str] = frozenset()
 
     def news(self) -> list[str]:
@@ -74,7 +70,7 @@ class Clusters:
 
     def _cluster(self, client: Client) -> _Cluster | None:
         try:
-            body = client.get("/v1/topology")
+            body = client.get(_ASKED)
         except ClientError:
             return None
         members = frozenset(str(node["id"]) for node in body["nodes"])

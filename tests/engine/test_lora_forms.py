@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from adapters import ALL, differs, random_adapter, save_adapter
 from checkpoints import RandomCheckpoint, assert_close, prompt_tokens, random_checkpoint
+from gguf import GGMLQuantizationType
+from gguf_models import write_gguf
 from stage_forms import FORMS, open_form, read_spec
 
 from agent.engine.base import Chunk
@@ -18,6 +20,8 @@ from agent.engine.weights import Checkpoint
 from agent.engine.weights_lora import Adapter
 from agent.engine.weights_packed import Weights
 from agent.errors import ModelError
+from agent.models.adapter import misfit
+from agent.models.checkpoint import inspect
 
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -163,3 +167,18 @@ def test_what_peft_itself_writes_is_read_or_refused(change: dict[str, object], t
             Adapter.open("refused", tmp_path)
     else:
         assert len(Adapter.open("read", tmp_path).spec.changes) == 7 * 3
+
+
+@forms
+def test_an_adapter_fits_the_gguf_of_its_base(form: str, tmp_path: Path) -> None:
+    """llama.cpp keeps the rows of query and key in another order; the adapter's are as transformers has them."""
+    base, adapter = random_checkpoint("llama"), random_adapter("llama", "all")
+    write_gguf(base.folder, tmp_path / "model.gguf", GGMLQuantizationType.F32)
+    stored = inspect("base", tmp_path, builtin=False)
+    assert misfit(inspect("adapter", adapter.folder, builtin=False), stored) == ""
+    (tmp_path / "config.json").write_bytes((base.folder / "config.json").read_bytes())  # where open_form looks
+    runner, tokens = open_form(form, tmp_path, adapters=[adapter.open()]), prompt_tokens(30, seed=4)
+    runner.begin(0, tokens, 1)
+    assert runner.reserve(0, len(tokens))
+    assert_close(runner.forward([Chunk(0, 0, tokens, "all")]), adapter.model.logits(tokens))
+    runner.close()

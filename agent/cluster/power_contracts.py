@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.cluster.link_frames import Json, LinkError
 from agent.cluster.power import Contract, admit, explain, in_force
@@ -16,6 +16,8 @@ from agent.cluster.power_service import PowerService
 from agent.cluster.power_wire import Ask, Book, Grant, Share, promise, read, to_json
 from agent.cluster.trust_identity import TrustError
 from agent.errors import NotFoundError, RequestError, UnavailableError
+
+T = TypeVar("T", Grant, Book)
 
 PURPOSE: Final = "power-contract"
 FORWARD_S: Final = 3.0
@@ -58,7 +60,7 @@ class PowerContracts:
             )
         holder = self._holder() or ask.node_id
         if holder != self._power.member.node_id:
-            return read(Grant, self._forward(holder, {"ask": to_json(ask)}))
+            return self._told(Grant, holder, {"ask": to_json(ask)})
         return self._grant(ask)
 
     def books(self) -> tuple[Book, ...]:
@@ -67,23 +69,21 @@ class PowerContracts:
         if holder == own:
             return (self.book(),)
         if holder:
-            return (read(Book, self._forward(holder, {"list": {}})),)
+            return (self._told(Book, holder, {"list": {}}),)
         books = [self.book()]
         for node in self._nodes() - {own}:
             try:
-                books.append(read(Book, self._forward(node, {"list": {}})))
+                books.append(self._told(Book, node, {"list": {}}))
             except UnavailableError:  # its battery is its own matter
                 continue
         return tuple(books)
 
     def cancel(self, contract: str) -> str:
         """Give it back now; its node falls back to its floor. Raises NotFoundError, or UnavailableError."""
-        holder = self._holder()
-        for node in (
-            (holder,) if holder else (self._power.member.node_id, *sorted(self._nodes() - {self._power.member.node_id}))
-        ):
+        holder, own = self._holder(), self._power.member.node_id
+        for node in (holder,) if holder else (own, *sorted(self._nodes() - {own})):
             try:
-                if node == self._power.member.node_id:
+                if node == own:
                     return self._cancel(contract)
                 self._forward(node, {"cancel": contract})
                 return contract
@@ -99,6 +99,15 @@ class PowerContracts:
         """Whose office it is; empty: each its own."""
         self._power.settle()
         return self._power.seat.holder
+
+    def _told(self, kind: type[T], node: str, body: Json) -> T:
+        answer = self._forward(node, body)
+        try:
+            return read(kind, answer)
+        except RequestError as error:  # not our client's fault
+            raise UnavailableError(
+                f"{node} says what is not understood: {error.message}", retry_after=RETRY_S, hint=error.hint
+            ) from error
 
     def _forward(self, node: str, body: Json) -> Json:
         try:

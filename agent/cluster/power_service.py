@@ -273,6 +273,8 @@ class PowerService:
             raise RequestError("you are in no cluster with this node", hint="it may take a moment")
         if isinstance(message, PowerRequest) and message.node_id == node:
             module = read(Module, fields.get("module"))
+            if module.floor_w > module.peak_w:
+                raise RequestError("a floor is no higher than the peak", param="floor_w")
             with self.lock:
                 now, office = self.clock(), self.seat.office
                 if not self.seat.serves or office.allocator is None:

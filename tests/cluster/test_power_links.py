@@ -42,5 +42,3 @@ def test_three_nodes_share_a_supply_over_their_links_and_it_may_move(tmp_path: P
         until(lambda: watcher.caps() == [10.0, 10.0, 10.0])
         with pytest.raises(UnavailableError):
             third.service.contracts.request(Ask(first.id, 20.0, 0.0, "normal", 60.0))
-        second.start()
-        until(lambda: min(watcher.caps()) >= 10.0 and watcher.caps()[0] > 10.0)

@@ -237,6 +237,18 @@ def test_a_module_that_is_lifted_off_keeps_nothing_of_what_it_was_granted(tmp_pa
     stack.until(lambda: up(stack, "a", "b"))
 
 
+def test_a_newcomer_whose_load_is_off_is_let_in_without_an_alert(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    stack.hands().unstack("c")
+    stack.run(LEASE_S + 2.0)
+    assert stack.caps() == {"a": 25.0, "b": 25.0, "c": 0.0}  # all that there is
+    stack.hands().stack("b", "c")
+    while not up(stack, "c"):
+        stack.run(0.1)
+        assert not stack["a"].seat.raised
+    assert stack.caps() == {"a": 15.0, "b": 15.0, "c": 15.0}
+
+
 def test_two_stacks_that_meet_share_the_lower_ones_supply(tmp_path: Path) -> None:
     stack = formed(tmp_path, 4, supply_w=100.0)
     stack.hands().unstack("c")
@@ -272,7 +284,10 @@ def test_nobody_speaks_for_another_and_nobody_takes_the_book_whose_supply_it_is_
         answer("node-x", {"message": request, "module": {}})
     with pytest.raises(RequestError, match="fields of a Module"):
         answer("node-c", {"message": request, "module": {"floor_w": -1}})
-    for body in (None, [], {}, {"message": 1}, {"message": "{}"}, {"message": "x" * 9000}):
+    with pytest.raises(RequestError, match="no higher"):
+        answer("node-c", {"message": request, "module": json.loads(MODULE.replace("10.0", "41.0"))})
+    bodies: tuple[object, ...] = (None, [], {}, {"message": 1}, {"message": "{}"}, {"message": "x" * 9000})
+    for body in bodies:
         with pytest.raises(RequestError):
             answer("node-c", body)
     takeover = Takeover(Term(99, "node-b", "cd" * 8))
@@ -299,6 +314,20 @@ def test_a_grant_of_anybody_but_the_module_that_was_asked_does_not_count(tmp_pat
     stack["a"].handlers["power"] = lie
     stack.run(LEASE_S + 1.0)
     assert stack.caps()["c"] == 10.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"granted_w": -1.0}, {"granted_w": "30"}, {"reason": "x" * 501}, {"reason": "a\nb"}, {"promise": {}}, {"more": 1}],
+)
+def test_what_the_module_at_the_supply_tells_is_checked_before_it_is_told_on(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    stack = formed(tmp_path, 2)
+    honest = stack["a"].handlers["power-contract"]
+    stack["a"].handlers["power-contract"] = lambda node, body: {**honest(node, body), **change}
+    with pytest.raises(UnavailableError, match="not understood"):
+        ask(stack, "b", "b", 20)
 
 
 def test_a_book_that_another_module_than_the_earlier_one_hands_on_is_not_taken(tmp_path: Path) -> None:

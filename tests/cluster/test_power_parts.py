@@ -117,6 +117,16 @@ def test_a_foreign_alert_derates_the_supply_and_ones_own_does_not() -> None:
     assert unsure.derating.factor < 1.0, "somebody else still pulls"
 
 
+def test_a_pull_of_its_own_that_it_hears_late_derates_nothing() -> None:
+    allocator, now = settled()
+    allocator.alert(True, now, own=True)
+    allocator.alert(True, now + TIMING.pulse_s / 2)
+    allocator.alert(False, now + TIMING.pulse_s)
+    assert allocator.derating.factor == 1.0
+    allocator.alert(True, now + 10.0)
+    assert allocator.derating.factor == 1 - STEP
+
+
 def test_derating_never_takes_the_floors() -> None:
     allocator, now = settled(32.0)
     allocator.alert(True, now)
@@ -239,6 +249,27 @@ def test_a_node_that_left_counts_until_its_grants_have_ended() -> None:
     assert allocator.ledger.exposure("node-1", now) == 40.0 and allocator.budget(now).supply_w == 20.0
     later = now + TIMING.hold_s
     assert allocator.ledger.exposure("node-1", later) == 0.0 and allocator.budget(later).supply_w == 60.0
+
+
+def test_a_book_counts_who_is_in_it_before_and_after_that_one_is_seen() -> None:
+    allocator = Allocator(TERM, Stack(MEMBERS[:1], margin=0.0), 100.0, 0.0)
+    book = Handover(Term(1, "node-9", "e" * 16), TERM.birth, (Exposure("node-1", 35.0, 2.0, True),))
+    assert allocator.handover(book, 0.0) and allocator.ledger.exposure("node-1", 1.0) == 35.0
+    allocator.set_stack(Stack(MEMBERS[:2], margin=0.0), 1.0)
+    assert allocator.ledger.exposure("node-1", 1.5) == 35.0
+    assert allocator.ledger.exposure("node-1", 3.0) == 10.0
+
+
+def test_a_node_that_lives_on_a_grant_of_nobodys_book_makes_the_allocator_begin_anew() -> None:
+    allocator, now = settled()
+    node = PowerNode(MEMBERS[1], "b" * 16, loaded=True)
+    earlier = PowerGrant("node-1", "b" * 16, Term(0, "node-9", "e" * 16), 1, 1, 35.0)
+    node.request(Want(35.0), None, now)
+    assert node.receive(earlier, now) and node.allowed(now) == 35.0
+    ask(allocator, node, now)  # a nonce, no more
+    assert not allocator.pulls(now)
+    assert ask(allocator, node, now) is None
+    assert allocator.is_quiet(now) and allocator.pulls(now)
 
 
 def test_a_contact_that_gets_weaker_while_nobody_knows_what_is_out_pulls_the_alert_line() -> None:

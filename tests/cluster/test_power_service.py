@@ -136,6 +136,17 @@ def test_a_pulse_of_the_alert_line_that_is_over_when_it_is_heard_still_drops_the
     assert module.hardware.cap.applied() == 40.0
 
 
+def test_a_module_that_hears_its_own_pull_of_the_line_late_takes_nothing_off_the_supply(
+    stack: VirtualStack, module: VirtualModule
+) -> None:
+    ask(module, 40)
+    stack.hands().plug("a", 40.0)  # weaker than what is granted
+    stack.run(0.5)
+    module.service.hear(True)
+    stack.run(3.5)
+    assert granted(module) == [36.0] and module.service.alert == ""
+
+
 def test_after_an_alert_without_any_contract_the_cap_is_its_owners_again(
     stack: VirtualStack, module: VirtualModule
 ) -> None:

@@ -6,6 +6,7 @@ its battery, which feeds nobody else; while it lives on that, its load switch is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
@@ -19,8 +20,9 @@ from agent.cluster.power_messages import Handover, PowerGrant, PowerRequest, Tak
 from agent.cluster.power_store import PowerFile
 from agent.cluster.power_timing import Timing
 from agent.cluster.power_topology import Faces, Topology
-from agent.cluster.power_wire import Module
+from agent.cluster.power_wire import Module, Promise
 from agent.cluster.state import Cluster, Side
+from agent.errors import ThoxError
 
 Kind = Literal["stack", "own"]
 LOOSE_S = 30.0  # how long one counts that no tag shows and that is not heard any more: nobody sees it leave
@@ -42,6 +44,7 @@ class PowerOffice:
         self._loaded: dict[str, bool] = {}
         self._noticed: dict[str, float] = {}
         self._loose: dict[str, float] = {}
+        self._known: set[str] = set()  # ids of all contracts that were in force in this office
 
     def new_term(self, kind: Kind) -> Term:
         """Above all that this module knows of, and on disk before anybody hears of it; of an ``own`` office nobody
@@ -67,7 +70,7 @@ class PowerOffice:
         """Begin, at a reading of ``watts``. ``alone``: nobody else can be drawing from this supply, so there is nothing
         to wait for. ``book``: of the module that had the office until now."""
         before = math.inf if self._resumes_w is None or kind == "own" else self._resumes_w
-        self._resumes_w, self.kind = None, kind
+        self._resumes_w, self.kind, self._known = None, kind, set()
         if kind == "own" or alone:
             self._topology = Topology(self._own.node_id, self._contact_w)
         stack = self._stack(now, everybody=True)
@@ -113,6 +116,7 @@ class PowerOffice:
         if self.allocator is None:
             return False
         held = self.allocator.contracts
+        self._known |= {contract.id for contract in held}
         if watts is not None:
             self.allocator.supply(watts, at)
         self.allocator.voltage(True, at)
@@ -141,6 +145,18 @@ class PowerOffice:
         grant = self.allocator.request(request, now)
         self._keep(now)
         return grant
+
+    def adopt(self, promises: Iterable[Promise], now: float) -> None:
+        """Contracts that others know of, made in an office before this one. What ended in this one stays so."""
+        if self.allocator is None:
+            return
+        for one in promises:
+            has = any(contract.node_id == one.node_id for contract in self.allocator.contracts)
+            if one.id not in self._known and not has and one.left_s > 0:
+                with contextlib.suppress(ThoxError):  # its node is not there yet, or it cannot be carried now
+                    self.allocator.ask(one.contract(now), now)
+                    self._known.add(one.id)
+                    _log.info("power contract %s of %s goes on", one.id, one.node_id)
 
     def takeover(self, question: Takeover, now: float) -> Handover | None:
         """From the module that feeds the stack now. That this one has let go is on disk before the answer goes out."""

@@ -233,7 +233,10 @@ class PowerService:
     def _beat(self) -> None:
         with self.lock:
             seat, holder = self.seat, self.seat.holder
-            body = {"message": message_to_json(seat.request(self.clock())), "module": to_json(seat.module())}
+            now = self.clock()
+            known = [to_json(promise(one, now)) for one in seat.contracts if one.expires_at > now]
+            request = message_to_json(seat.request(now))
+            body = {"message": request, "module": to_json(seat.module()), "contracts": known}
         try:
             answer = self.links.ask(holder, PURPOSE, body, ASK_S)
             message = None if answer.get("message") is None else message_from_json(answer["message"])
@@ -272,13 +275,14 @@ class PowerService:
         if all(node != one.id for one in cluster.nodes):
             raise RequestError("you are in no cluster with this node", hint="it may take a moment")
         if isinstance(message, PowerRequest) and message.node_id == node:
-            module = read(Module, fields.get("module"))
+            module, known = read(Module, fields.get("module")), read_list(Promise, fields.get("contracts"))
             if module.floor_w > module.peak_w:
                 raise RequestError("a floor is no higher than the peak", param="floor_w")
             with self.lock:
                 now, office = self.clock(), self.seat.office
                 if not self.seat.serves or office.allocator is None:
                     return {"message": None, "contracts": None}
+                office.adopt(known, now)
                 grant, held = office.request(message, module, now), office.allocator.contracts
                 return {
                     "message": None if grant is None else message_to_json(grant),

@@ -182,6 +182,22 @@ def test_the_agent_at_the_supply_comes_back_with_its_old_state_and_pulls_no_aler
     assert up(stack, "a", "b", "c")
 
 
+def test_contracts_outlive_the_agent_that_made_them_and_none_that_was_given_back_returns(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3)
+    kept, gone = ask(stack, "a", "b", 30), ask(stack, "a", "c", 20)
+    stack.run(LEASE_S + 1.0)
+    stack["a"].stop()
+    stack.run(5.0)
+    stack["a"].start()
+    stack.until(lambda: up(stack, "b", "c"))
+    (book,) = stack["b"].contracts.books()
+    assert {grant.promise.id for grant in book.grants} == {kept, gone}
+    stack["a"].contracts.cancel(gone)
+    stack.run(5.0)
+    (book,) = stack["b"].contracts.books()
+    assert [grant.promise.id for grant in book.grants] == [kept] and stack.caps()["b"] == 30.0
+
+
 def test_an_agent_that_comes_back_at_another_supply_than_it_left_pulls_the_alert(tmp_path: Path) -> None:
     stack = formed(tmp_path, 2)
     world = stack.hands()
@@ -283,9 +299,9 @@ def test_nobody_speaks_for_another_and_nobody_takes_the_book_whose_supply_it_is_
     with pytest.raises(RequestError, match="no cluster"):
         answer("node-x", {"message": request, "module": {}})
     with pytest.raises(RequestError, match="fields of a Module"):
-        answer("node-c", {"message": request, "module": {"floor_w": -1}})
+        answer("node-c", {"message": request, "module": {"floor_w": -1}, "contracts": []})
     with pytest.raises(RequestError, match="no higher"):
-        answer("node-c", {"message": request, "module": json.loads(MODULE.replace("10.0", "41.0"))})
+        answer("node-c", {"message": request, "module": json.loads(MODULE.replace("10.0", "41.0")), "contracts": []})
     bodies: tuple[object, ...] = (None, [], {}, {"message": 1}, {"message": "{}"}, {"message": "x" * 9000})
     for body in bodies:
         with pytest.raises(RequestError):
@@ -293,7 +309,12 @@ def test_nobody_speaks_for_another_and_nobody_takes_the_book_whose_supply_it_is_
     takeover = Takeover(Term(99, "node-b", "cd" * 8))
     assert answer("node-b", {"message": message_to_json(takeover)})["message"] is None
     assert stack["a"].seat.kind == "stack" and not stack["a"].seat.office.allocator.retired  # type: ignore[union-attr]
-    assert stack["b"].handlers["power"]("node-c", {"message": request, "module": json.loads(MODULE)})["message"] is None
+    assert (
+        stack["b"].handlers["power"]("node-c", {"message": request, "module": json.loads(MODULE), "contracts": []})[
+            "message"
+        ]
+        is None
+    )
 
 
 MODULE = '{"floor_w": 10.0, "peak_w": 40.0, "applied_w": null, "top": false, "bottom": true}'

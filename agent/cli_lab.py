@@ -34,7 +34,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def call(options: argparse.Namespace, config: Config) -> int:
     make_state_dir(config)
     console = Console(highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first, too: who starts it in the background has it ignored
+        signal.signal(number, _interrupted)
     try:
         lab = loopback_lab(config, options.count, {"models.preload": options.models}, options.apart)
     except HardwareError as error:
@@ -113,7 +114,7 @@ def _greet(lab: Lab, config: Config, console: Console) -> None:
     console.print(Text(f"  {'state':<10}{config.state_dir / FOLDER}, with a folder and a log for each"))
     keys = [(agent.module, agent.owner_key) for agent in agents if agent.owner_key]
     if keys:
-        console.print(Text("\nThe owners' API keys, shown this once:\n"))
+        console.print(Text("\nThe owners' API keys, shown this once; each holds on every device of its stack:\n"))
         for module, key in keys:
             console.print(Text.assemble((f"  {module:<10}", "dim"), (key, "bold")))
     first, last = agents[0], agents[-1]

@@ -83,6 +83,15 @@ def test_scores_of_every_family_equal_those_of_transformers_token_types_and_all(
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_more_short_texts_than_fit_beside_one_another_are_as_each_alone(family: str, form: str) -> None:
+    engine = opened(form, encoder(family))
+    alone = engine.embed(EmbedRequest("r", ("temperature",))).vectors[0]
+    together = engine.embed(EmbedRequest("r", ("temperature",) * 100)).vectors
+    assert float(np.abs(together - alone).max()) < 1e-5
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("pooling", ["cls_token", "mean_tokens", "lasttoken"])
 @pytest.mark.parametrize("normalised", [True, False])
 def test_a_folder_is_read_as_sentence_transformers_reads_it(form: str, pooling: str, normalised: bool) -> None:

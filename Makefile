@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Many tests wait for something, so one more than there are processors; four at the most, for each has engines in memory.
+WORKERS := $(shell n=$$(($$(nproc) + 1)); [ $$n -lt 4 ] && echo $$n || echo 4)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
@@ -14,7 +16,7 @@ run: $(VENV)/.run ## start a node with a simulated stack and the model that ship
 	@exec $(BIN)/thox run
 
 test: $(VENV)/.test lint ## ruff, mypy and every test
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -rs
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -rs
 
 hil: $(VENV)/.test ## the drivers over a real kernel, which is built once (minutes); make test has it, too, from then on
 	@tests/hil/kernel/build

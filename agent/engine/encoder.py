@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from agent.engine.base import Answer, Embeddings, EmbedRequest, EngineStatus, Floats, Meter, Request, Usage
-from agent.engine.encoder_batch import ROW_TOKENS, EncoderBatch, batches
+from agent.engine.encoder_batch import EncoderBatch, batches
 from agent.engine.encoder_input import EncoderInput, EncoderIntake, TextEncoder
 from agent.engine.encoder_rank import scores
 from agent.engine.encoder_spec import EncoderSpec
@@ -69,9 +69,7 @@ class EncoderEngine:
         with self._turn:
             self._running += 1
         try:
-            # No row is longer than the model's longest text: ONNX Runtime has rotary angles for so many tokens.
-            longest = min(ROW_TOKENS, self._spec.context_length)
-            for rows in batches([len(item.tokens) for item in inputs], row=longest):
+            for rows in batches([len(item.tokens) for item in inputs]):
                 members = [member for row in rows for member in row]
                 found[members] = self._forward([[inputs[member] for member in row] for row in rows])[:, :width]
         finally:

@@ -268,8 +268,8 @@ _READERS: Mapping[Family, type[_BertReader]] = {
 }
 
 
-def rotary(spec: EncoderSpec, theta: float) -> tuple[Floats, Floats]:
-    """Cosines and sines, [context_length, head_size / 2] each: RoFormer (arXiv 2104.09864), halves not interleaved."""
+def rotary(spec: EncoderSpec, theta: float, positions: int) -> tuple[Floats, Floats]:
+    """Cosines and sines, [positions, head_size / 2] each: RoFormer (arXiv 2104.09864), halves not interleaved."""
     frequencies = theta ** -(np.arange(0, spec.head_size, 2, dtype=np.float64) / spec.head_size)
-    angles = np.arange(spec.context_length)[:, None] * frequencies
+    angles = np.arange(positions)[:, None] * frequencies
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.engine.base import Floats
-from agent.engine.encoder_batch import EncoderBatch
+from agent.engine.encoder_batch import ROW_TOKENS, EncoderBatch
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.encoder_weights import Affine, EncoderLayer, EncoderWeights, Norm, rotary
 from agent.engine.onnx_graph import CONTRIB, GraphBuilder, Session
@@ -90,7 +90,9 @@ class _Graph:
         return graph
 
     def _angles(self, theta: float | None) -> tuple[str, ...]:
-        tables = () if theta is None else rotary(self._spec, theta)
+        # The operator wants as many angles as a row has tokens, though none of its texts is that long.
+        positions = max(self._spec.context_length, ROW_TOKENS)
+        tables = () if theta is None else rotary(self._spec, theta, positions)
         return tuple(self._graph.constant(table) for table in tables)
 
     def _by_distance(self, table: Floats, places: str) -> str:

@@ -110,7 +110,10 @@ class _Graph:
         """Of each token, [rows, 1, length, head_size / 2]."""
         if theta is None:
             return None
-        cos, sin = (opset15.unsqueeze(self._rows(table, places), _scalar(1)) for table in rotary(self._spec, theta))
+        cos, sin = (
+            opset15.unsqueeze(self._rows(table, places), _scalar(1))
+            for table in rotary(self._spec, theta, self._spec.context_length)
+        )
         return cos, sin
 
     def _attention(self, x: Node, layer: EncoderLayer, sight: _Sight) -> Node:

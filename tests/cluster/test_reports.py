@@ -157,6 +157,6 @@ def test_a_follower_that_loses_its_leader_says_so_until_there_is_another(tmp_pat
         assert any("the leader" in reason and leader.id in reason for reason in seen[-1].reasons)
         until(lambda: told().leader_reached and seen[-1].settled)
         assert (follower.status()["leader"], follower.status()["node_count"]) == (follower.id, 1)
-        # Whose watts the dead leader shared out is at its floor until that is back, and says so; it is led, at any rate.
+        # Whose watts the dead leader shared out is at its floor until that is back, and says so; led it is.
         until(lambda: not any("the leader" in reason for reason in follower.status()["reasons"]))
         leader.start()

@@ -11,20 +11,18 @@ No message carries a time of day: a lease counts from the node's own sending, on
 from __future__ import annotations
 
 import json
-import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
-from agent.cluster.power import PRIORITIES, Priority
+from agent.cluster.power import Priority
+from agent.cluster.power_fields import MAX_WATTS, Check, FieldError, count, flag, matching, number, or_none, priority
+from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 
 MAX_BYTES = 8192
-MAX_NODES = 8  # in a stack
-MAX_WATTS = 10_000.0
-MAX_COUNT = 2**53 - 1  # what every JSON reader keeps exactly
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,8 +96,6 @@ _TYPES: Mapping[str, type[Message]] = {
     "power-handover": Handover,
 }
 _NAMES = {kind: name for name, kind in _TYPES.items()}
-_NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TOKEN = re.compile(r"[0-9a-f]{16,64}")
 
 
 def encode(message: Message) -> bytes:
@@ -122,7 +118,10 @@ def decode(data: bytes) -> Message:
     kind = _TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise _refusal("type", "it is none that is known")
-    return cast("Message", _build(kind, body))
+    try:
+        return cast("Message", _build(kind, body))
+    except FieldError as error:
+        raise _refusal(error.field, error.why) from error
 
 
 def _plain(value: object) -> object:
@@ -136,9 +135,9 @@ def _plain(value: object) -> object:
 def _build(kind: type[Any], body: object) -> object:
     checks = _FIELDS[kind]
     if not isinstance(body, dict):
-        raise _refusal(kind.__name__, "an object is needed")
+        raise FieldError(kind.__name__, "an object is needed")
     if body.keys() != checks.keys():
-        raise _refusal(str(min(body.keys() ^ checks.keys()))[:40], "a field is missing, or one too many")
+        raise FieldError(str(min(body.keys() ^ checks.keys()))[:40], "a field is missing, or one too many")
     return kind(**{name: check(name, body[name]) for name, check in checks.items()})
 
 
@@ -160,84 +159,47 @@ def _refusal(param: str | None, why: str) -> RequestError:
     )
 
 
-def _text(pattern: re.Pattern[str]) -> Callable[[str, object], object]:
-    def check(name: str, value: object) -> object:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _refusal(name, "it has not the form of one")
-        return value
-
-    return check
-
-
-def _count(name: str, value: object) -> object:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
-        raise _refusal(name, f"an integer from 0 to {MAX_COUNT} is needed")
-    return value
-
-
-def _number(name: str, value: object) -> object:
-    """W or s."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refusal(name, "a number is needed")
-    if not 0 <= value <= MAX_WATTS or not math.isfinite(value):
-        raise _refusal(name, f"a number from 0 to {MAX_WATTS:g} is needed")
-    return float(value)
-
-
-def _truth(name: str, value: object) -> object:
-    if not isinstance(value, bool):
-        raise _refusal(name, "true or false is needed")
-    return value
-
-
-def _priority(name: str, value: object) -> object:
-    if not isinstance(value, str) or value not in PRIORITIES:
-        raise _refusal(name, f"one of {', '.join(PRIORITIES)} is needed")
-    return value
-
-
-def _or_none(check: Callable[[str, object], object]) -> Callable[[str, object], object]:
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _term(name: str, value: object) -> object:
+def _term(_field: str, value: object) -> object:
     return _build(Term, value)
 
 
-def _exposures(name: str, value: object) -> object:
-    if not isinstance(value, list) or len(value) > 2 * MAX_NODES:  # those that have just left are among them
-        raise _refusal(name, f"a list of at most {2 * MAX_NODES} is needed")
+def _exposures(field: str, value: object) -> object:
+    if not isinstance(value, list) or len(value) > 2 * MOST_NODES:  # those that have just left are among them
+        raise FieldError(field, f"a list of at most {2 * MOST_NODES} is needed")
     built = tuple(cast("Exposure", _build(Exposure, one)) for one in value)
     if len({one.node_id for one in built}) != len(built):
-        raise _refusal(name, "a node comes twice")
+        raise FieldError(field, "a node comes twice")
     return built
 
 
-_FIELDS: Mapping[type[Any], Mapping[str, Callable[[str, object], object]]] = types.MappingProxyType(
+_NODE_ID = matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"), "it has not the form of one")
+_TOKEN = matching(re.compile(r"[0-9a-f]{16,64}"), "it has not the form of one")
+_WATTS = _SECONDS = number(MAX_WATTS)
+_FIELDS: Mapping[type[Any], Mapping[str, Check]] = types.MappingProxyType(
     {
-        Term: {"number": _count, "holder": _text(_NODE_ID), "birth": _text(_TOKEN)},
+        Term: {"number": count, "holder": _NODE_ID, "birth": _TOKEN},
         PowerRequest: {
-            "node_id": _text(_NODE_ID),
-            "boot": _text(_TOKEN),
-            "term": _or_none(_term),
-            "echo": _count,
-            "seq": _count,
-            "loaded": _truth,
-            "held_w": _number,
-            "want_w": _number,
-            "priority": _priority,
-            "measured_w": _or_none(_number),
+            "node_id": _NODE_ID,
+            "boot": _TOKEN,
+            "term": or_none(_term),
+            "echo": count,
+            "seq": count,
+            "loaded": flag,
+            "held_w": _WATTS,
+            "want_w": _WATTS,
+            "priority": priority,
+            "measured_w": or_none(_WATTS),
         },
         PowerGrant: {
-            "node_id": _text(_NODE_ID),
-            "boot": _text(_TOKEN),
+            "node_id": _NODE_ID,
+            "boot": _TOKEN,
             "term": _term,
-            "nonce": _count,
-            "seq": _count,
-            "watts": _or_none(_number),
+            "nonce": count,
+            "seq": count,
+            "watts": or_none(_WATTS),
         },
         Takeover: {"term": _term},
-        Exposure: {"node_id": _text(_NODE_ID), "watts": _number, "left_s": _number, "loaded": _truth},
-        Handover: {"term": _term, "birth": _text(_TOKEN), "exposures": _exposures},
+        Exposure: {"node_id": _NODE_ID, "watts": _WATTS, "left_s": _SECONDS, "loaded": flag},
+        Handover: {"term": _term, "birth": _TOKEN, "exposures": _exposures},
     }
 )

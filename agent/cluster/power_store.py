@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agent import private_file
 from agent.cluster.power import Member
-from agent.cluster.power_messages import MAX_COUNT, MAX_WATTS, Term
+from agent.cluster.power_fields import MAX_WATTS, count, number
+from agent.cluster.power_messages import Term
 from agent.cluster.state import MOST_NODES, Link
 
 _log = logging.getLogger(__name__)
+_watts = number(MAX_WATTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +67,21 @@ class PowerFile:
 def _kept(body: dict[str, Any]) -> Kept:
     term = body["term"]
     members = tuple(
-        Member(str(one["node_id"]), _watts(one["floor_w"]), _watts(one["peak_w"])) for one in body["members"]
+        Member(str(one["node_id"]), _watts("floor_w", one["floor_w"]), _watts("peak_w", one["peak_w"]))
+        for one in body["members"]
     )
     contacts = tuple(Link(**one) for one in body["contacts"])
     if len(members) > 2 * MOST_NODES or len(contacts) > 2 * MOST_NODES:
         raise ValueError("more modules than a stack has")
     return Kept(
-        term=None if term is None else Term(_count(term["number"]), str(term["holder"]), str(term["birth"])),
-        number=_count(body["number"]),
-        bound_w=_maybe_watts(body["bound_w"]),
-        came_up_w=_maybe_watts(body["came_up_w"]),
+        term=None if term is None else Term(count("number", term["number"]), str(term["holder"]), str(term["birth"])),
+        number=count("number", body["number"]),
+        bound_w=_maybe_watts(body, "bound_w"),
+        came_up_w=_maybe_watts(body, "came_up_w"),
         members=members,
         contacts=contacts,
     )
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
-        raise ValueError(f"{value!r} is no number of a term")
-    return value
-
-
-def _watts(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not in watts")
-    if not 0 <= value <= MAX_WATTS:
-        raise ValueError(f"{value!r} W are out of range")
-    return float(value)
-
-
-def _maybe_watts(value: object) -> float | None:
-    return None if value is None else _watts(value)
+def _maybe_watts(body: dict[str, Any], name: str) -> float | None:
+    return None if body[name] is None else _watts(name, body[name])

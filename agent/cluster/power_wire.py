@@ -7,17 +7,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar, cast
 
-from agent.cluster.power import PRIORITIES, Contract, Priority
-from agent.cluster.power_messages import MAX_NODES, MAX_WATTS, Message, decode, encode
+from agent.cluster.power import Contract, Priority
+from agent.cluster.power_fields import MAX_WATTS, Check, FieldError, flag, matching, number, or_none, priority
+from agent.cluster.power_messages import Message, decode, encode
+from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 
 T = TypeVar("T")
 MAX_S = 10 * 86_400.0
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LONGEST = 500  # characters of a reason
 
 
@@ -121,91 +122,73 @@ def message_from_json(body: object) -> Message:
 
 def read(kind: type[T], body: object) -> T:
     """One of the values above, each field of it typed and in range. Raises RequestError for anything else."""
-    checks = _FIELDS[kind]
-    if not isinstance(body, dict) or body.keys() != checks.keys():
-        raise _refusal(kind.__name__, f"the fields of a {kind.__name__} are needed, and no others")
-    return kind(**{name: check(name, body[name]) for name, check in checks.items()})
+    try:
+        return _build(kind, body)
+    except FieldError as error:
+        raise _refusal(error.field, error.why) from error
 
 
 def read_list(kind: type[T], body: object) -> tuple[T, ...]:
     """Of at most as many as a stack has modules, twice: those that have just left are among them."""
-    if not isinstance(body, list) or len(body) > 2 * MAX_NODES:
-        raise _refusal(kind.__name__, f"a list of at most {2 * MAX_NODES} is needed")
-    return tuple(read(kind, one) for one in body)
+    try:
+        return _build_all(kind, body)
+    except FieldError as error:
+        raise _refusal(error.field, error.why) from error
+
+
+def _build(kind: type[T], body: object) -> T:
+    checks = _FIELDS[kind]
+    if not isinstance(body, dict) or body.keys() != checks.keys():
+        raise FieldError(kind.__name__, f"the fields of a {kind.__name__} are needed, and no others")
+    return kind(**{name: check(name, body[name]) for name, check in checks.items()})
+
+
+def _build_all(kind: type[T], body: object) -> tuple[T, ...]:
+    if not isinstance(body, list) or len(body) > 2 * MOST_NODES:
+        raise FieldError(kind.__name__, f"a list of at most {2 * MOST_NODES} is needed")
+    return tuple(_build(kind, one) for one in body)
 
 
 def _refusal(param: str, why: str) -> RequestError:
     return RequestError(f"not understood: {param}: {why}", hint="the nodes may run different versions", param=param)
 
 
-def _number(most: float) -> Callable[[str, object], object]:
-    def check(name: str, value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise _refusal(name, "a number is needed")
-        if not 0 <= value <= most:  # no NaN is
-            raise _refusal(name, f"a number from 0 to {most:g} is needed")
-        return float(value)
-
-    return check
-
-
-def _id(name: str, value: object) -> object:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise _refusal(name, "an id is needed")
-    return value
-
-
-def _text(name: str, value: object) -> object:
+def _text(field: str, value: object) -> object:
     if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
-        raise _refusal(name, "text is needed")
+        raise FieldError(field, "text is needed")
     return value
 
 
-def _flag(name: str, value: object) -> object:
-    if not isinstance(value, bool):
-        raise _refusal(name, "true or false is needed")
-    return value
+def _of(kind: type[Any]) -> Check:
+    return lambda _field, value: _build(kind, value)
 
 
-def _priority(name: str, value: object) -> object:
-    if not isinstance(value, str) or value not in PRIORITIES:
-        raise _refusal(name, f"one of {', '.join(PRIORITIES)} is needed")
-    return value
+def _each(kind: type[Any]) -> Check:
+    return lambda _field, value: _build_all(kind, value)
 
 
-def _or_none(check: Callable[[str, object], object]) -> Callable[[str, object], object]:
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _of(kind: type[Any]) -> Callable[[str, object], object]:
-    return lambda _name, value: read(kind, value)
-
-
-def _each(kind: type[Any]) -> Callable[[str, object], object]:
-    return lambda _name, value: read_list(kind, value)
-
-
-_watts, _seconds = _number(MAX_WATTS), _number(MAX_S)
-_BY_NAME: Mapping[str, Callable[[str, object], object]] = {
+_id = matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "an id is needed")
+_watts, _seconds = number(MAX_WATTS), number(MAX_S)
+_BY_NAME: Mapping[str, Check] = {
     "id": _id,
     "node_id": _id,
-    "priority": _priority,
+    "priority": priority,
     "reason": _text,
     "left_s": _seconds,
     "ttl_s": _seconds,
-    "top": _or_none(_flag),
-    "bottom": _or_none(_flag),
-    "admitted": _flag,
-    "silent": _flag,
-    "applied_w": _or_none(_watts),
-    "measured_w": _or_none(_watts),
-    "supply_w": _or_none(_watts),
-    "usable_w": _or_none(_watts),
+    "top": or_none(flag),
+    "bottom": or_none(flag),
+    "admitted": flag,
+    "silent": flag,
+    "applied_w": or_none(_watts),
+    "measured_w": or_none(_watts),
+    "supply_w": or_none(_watts),
+    "usable_w": or_none(_watts),
     "promise": _of(Promise),
     "grants": _each(Grant),
     "shares": _each(Share),
 }
-_FIELDS: Mapping[type[Any], Mapping[str, Callable[[str, object], object]]] = {
+_FIELDS: Mapping[type[Any], Mapping[str, Check]] = {
     kind: {one.name: _BY_NAME.get(one.name, _watts) for one in fields(kind)}
     for kind in (Module, Promise, Ask, Grant, Share, Book)
 }

@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cluster.power import PRIORITIES
+from agent.cluster.power_fields import MAX_COUNT, MAX_WATTS
 from agent.cluster.power_messages import (
     MAX_BYTES,
-    MAX_COUNT,
-    MAX_NODES,
-    MAX_WATTS,
     Exposure,
     Handover,
     Message,
@@ -24,6 +22,7 @@ from agent.cluster.power_messages import (
     decode,
     encode,
 )
+from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 
 tokens = st.text("0123456789abcdef", min_size=16, max_size=64)
@@ -32,7 +31,7 @@ counts = st.integers(0, MAX_COUNT)
 watts = st.floats(0, MAX_WATTS)
 terms = st.builds(Term, counts, names, tokens)
 exposures = st.lists(
-    st.builds(Exposure, names, watts, watts, st.booleans()), max_size=2 * MAX_NODES, unique_by=lambda one: one.node_id
+    st.builds(Exposure, names, watts, watts, st.booleans()), max_size=2 * MOST_NODES, unique_by=lambda one: one.node_id
 )
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
@@ -66,7 +65,7 @@ def test_what_is_sent_arrives(message: Message) -> None:
 
 
 def test_the_largest_message_of_a_full_stack_fits() -> None:
-    book = tuple(Exposure(f"{i:x}" * 64, MAX_WATTS / 3, 3.123456789012345, False) for i in range(2 * MAX_NODES))
+    book = tuple(Exposure(f"{i:x}" * 64, MAX_WATTS / 3, 3.123456789012345, False) for i in range(2 * MOST_NODES))
     message = Handover(Term(MAX_COUNT, "n" * 64, "f" * 64), "f" * 64, book)
     assert len(encode(message)) <= MAX_BYTES
     assert decode(encode(message)) == message

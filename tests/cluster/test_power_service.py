@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,17 @@ def test_a_module_on_its_battery_shares_that_out_to_itself(stack: VirtualStack, 
     stack.hands().plug("a")
     stack.run(1.0)
     assert granted(module) == [25.0] and module.contracts.books()[0].supply_w == 65.0
+
+
+def test_a_number_in_the_file_that_no_float_holds_stops_nothing(
+    stack: VirtualStack, module: VirtualModule, tmp_path: Path
+) -> None:
+    file = tmp_path / "a" / "power.json"
+    module.stop()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bound_w": 10**400}))
+    module.start()
+    stack.run(1.0)
+    assert module.hardware.cap.applied() == 40.0
 
 
 def test_a_file_that_is_broken_or_cannot_be_written_is_said_and_stops_nothing(

@@ -16,7 +16,7 @@ from agent.cli_print import complain, output, print_table
 from agent.cli_sim import world_socket
 from agent.cluster.parts import part_states
 from agent.config import Config
-from hal.base import Hardware, HardwareError, PartState, Reading, TagReader
+from hal.base import Hardware, HardwareError, PartState, Reading, TagReader, answer_of
 from hal.open import open_hardware
 
 WATCH_S = 1.0
@@ -111,14 +111,7 @@ def _readings(hardware: Hardware) -> dict[str, tuple[str, str]]:
         asked[f"nfc-reader-{reader.face}"] = (reader, partial(_seen, reader))
     if hardware.tag is not None:
         asked["nfc-tag"] = (hardware.tag, str)
-    return {part: (type(driver).__name__, _said(ask)) for part, (driver, ask) in asked.items()}
-
-
-def _said(ask: Callable[[], str]) -> str:
-    try:
-        return ask()
-    except HardwareError:  # its state says what is wrong
-        return ""
+    return {part: (type(driver).__name__, answer_of(ask) or "") for part, (driver, ask) in asked.items()}
 
 
 def _seen(reader: TagReader) -> str:

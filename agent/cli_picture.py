@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from hal.base import Hardware, HardwareError, TagRecord
-
-T = TypeVar("T")
+from hal.base import Hardware, TagRecord, answer_of
 
 WIDTH = 62
 
@@ -46,17 +44,16 @@ def world_picture(status: Mapping[str, Any]) -> str:
 
 def stack_picture(hardware: Hardware) -> str:
     """What one module knows of its stack: itself, and who is on either face."""
-    try:
-        closed = hardware.lines.closed()
-    except HardwareError:
-        closed = {}
+    closed = answer_of(hardware.lines.closed) or {}
     rows: list[str] = []
     if closed.get("top"):
         rows += [*box(_neighbour(hardware, "top")), f"{'║':>33}"]
     title = f"this module: {hardware.board.name}" + (", simulated" if hardware.simulated else "")
-    external = _tried(hardware.supply.external)
-    beside = f"supply {_watts(_tried(lambda: hardware.supply.available().value))}" if external else ""
-    rows += box([title, f"{_watts(_tried(lambda: hardware.power.total().value))} of {hardware.cap.peak_w:g} W"], beside)
+    external = answer_of(hardware.supply.external)
+    beside = f"supply {_watts(answer_of(lambda: hardware.supply.available().value))}" if external else ""
+    rows += box(
+        [title, f"{_watts(answer_of(lambda: hardware.power.total().value))} of {hardware.cap.peak_w:g} W"], beside
+    )
     if closed.get("bottom"):
         rows += [f"{'║':>33}", *box(_neighbour(hardware, "bottom"))]
     if not closed:
@@ -74,7 +71,7 @@ def describe(record: TagRecord) -> list[str]:
 
 def _neighbour(hardware: Hardware, face: str) -> list[str]:
     reader = next((each for each in hardware.readers.values() if each.face == face), None)
-    record = _tried(reader.seen) if reader is not None else None
+    record = answer_of(reader.seen) if reader is not None else None
     if record is not None:
         return describe(record)
     return ["a neighbour" + ("" if reader is None else " whose tag has not been read")]
@@ -109,13 +106,6 @@ def _contact(contact: Mapping[str, Any], cuts: Sequence[tuple[str, ...]]) -> str
     lost = [word for word, cut in (("upwards", (lower, upper)), ("downwards", (upper, lower))) if cut in cuts]
     link = f", link cut {' and '.join(lost)}" if lost else ""
     return f"{'║':>33}  {contact['watts']:.1f} of {contact['limit_w']:g} W{over}{link}"
-
-
-def _tried(ask: Callable[[], T]) -> T | None:
-    try:
-        return ask()
-    except HardwareError:
-        return None
 
 
 def _watts(value: float | None) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T")
 
 Face = Literal["top", "bottom"]
 Quality = Literal["ok", "stale", "fault"]
@@ -256,3 +258,11 @@ class MissingPartError(HardwareError):
 
 class NoNeighbourError(HardwareError):
     """Nothing is stacked on that face."""
+
+
+def answer_of(ask: Callable[[], T]) -> T | None:
+    """What a part of the hardware says; None when it does not answer."""
+    try:
+        return ask()
+    except HardwareError:
+        return None

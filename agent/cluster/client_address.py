@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Final
 
-from hal.base import HardwareError, StackLink
+from hal.base import StackLink, answer_of
 
 LOOK_S: Final = 5.0  # how long an address is believed: a lease or a cable may change it
 # Of the blocks for documentation: nobody is there. Nothing is sent to them; the kernel only says how it would.
@@ -55,11 +55,5 @@ class ClientAddress:
             # A server on all addresses of IPv6 is reached over IPv4, too.
             routes = (4, 6) if ip_address(self._host).version == 6 else (4,)
             ways = (found for version in routes if (found := self._route(version)))
-            self._found, self._found_at = next(ways, "") or self._of_the_link() or self._host, now
+            self._found, self._found_at = next(ways, "") or answer_of(self._link.address) or self._host, now
         return self._found
-
-    def _of_the_link(self) -> str:
-        try:
-            return self._link.address()
-        except HardwareError:
-            return ""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from agent import private_file
 from agent.cluster.beacon import Beacon, BeaconError, Touch, decode, encode
@@ -22,9 +22,7 @@ from agent.cluster.epoch import HIGHEST_TERM, Stored, Verdict
 from agent.cluster.membership import BEACON_S, Membership
 from agent.cluster.snapshot import snapshot
 from agent.cluster.state import Cluster, Node, Side, node_id
-from hal.base import HardwareError, StackLines, StackLink, TagReader
-
-T = TypeVar("T")
+from hal.base import HardwareError, StackLines, StackLink, TagReader, answer_of
 
 TICK_S = 0.03
 LOOK_S = 0.1  # between looks at lines, tags and carrier
@@ -278,12 +276,12 @@ class MembershipService:
 
     def _look(self, now: float) -> None:
         """Lines, tags and carrier: what went is a hint, what is read is a link."""
-        closed = _answer(self._lines.closed) or {}
+        closed = answer_of(self._lines.closed) or {}
         opened: list[Side | None] = [side for side, was in self._closed.items() if was and closed.get(side) is False]
         touched: list[Touch] = []
-        gigabits = _answer(self._link.gigabits)
+        gigabits = answer_of(self._link.gigabits)
         for side, reader in self._readers.items():
-            record = _answer(reader.seen)
+            record = answer_of(reader.seen)
             if record is not None:
                 try:
                     other = node_id(record.device_id)
@@ -294,7 +292,7 @@ class MembershipService:
             self._seen[side] = touched[-1].other if record is not None else None
             if before is not None and self._seen[side] != before:
                 opened.append(side)
-        carrier = _answer(self._link.carrier)
+        carrier = answer_of(self._link.carrier)
         if self._carrier and carrier is False:
             opened.append(None)
         self._closed, self._carrier = closed, carrier
@@ -321,11 +319,3 @@ class MembershipService:
                 subscription.put(event)
         for listener in listeners:
             listener(after)
-
-
-def _answer(ask: Callable[[], T]) -> T | None:
-    """What a part of the hardware says; None when it does not answer."""
-    try:
-        return ask()
-    except HardwareError:
-        return None

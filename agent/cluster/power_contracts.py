@@ -59,13 +59,13 @@ class PowerContracts:
                 f"the stack has no node {ask.node_id[:80]!r}", hint="GET /v1/topology lists the nodes", param="node_id"
             )
         holder = self._holder() or ask.node_id
-        if holder != self._power.member.node_id:
+        if holder != self.node_id:
             return self._told(Grant, holder, {"ask": to_json(ask)})
         return self._grant(ask)
 
     def books(self) -> tuple[Book, ...]:
         """One where a supply feeds the stack; else one of each module that answers. Raises UnavailableError."""
-        holder, own = self._holder(), self._power.member.node_id
+        holder, own = self._holder(), self.node_id
         if holder == own:
             return (self.book(),)
         if holder:
@@ -80,7 +80,7 @@ class PowerContracts:
 
     def cancel(self, contract: str) -> str:
         """Give it back now; its node falls back to its floor. Raises NotFoundError, or UnavailableError."""
-        holder, own = self._holder(), self._power.member.node_id
+        holder, own = self._holder(), self.node_id
         for node in (holder,) if holder else (own, *sorted(self._nodes() - {own})):
             try:
                 if node == own:
@@ -93,7 +93,7 @@ class PowerContracts:
         raise NotFoundError(_NO_CONTRACT, hint=_LIST)
 
     def _nodes(self) -> set[str]:
-        return {self._power.member.node_id, *(node.id for node in self._power.cluster().nodes)}
+        return {self.node_id, *(node.id for node in self._power.cluster().nodes)}
 
     def _holder(self) -> str:
         """Whose office it is; empty: each its own."""
@@ -123,7 +123,7 @@ class PowerContracts:
         """What another node forwards, which has asked its client for a key. It is forwarded no further."""
         fields = body if isinstance(body, dict) else {}
         holder = self._holder()
-        if holder not in ("", self._power.member.node_id):
+        if holder not in ("", self.node_id):
             raise UnavailableError("this node shares out no supply any more", retry_after=RETRY_S)
         if "ask" in fields:
             return to_json(self._grant(read(Ask, fields["ask"])))
@@ -265,7 +265,7 @@ class PowerContracts:
         ]
 
     def _applied(self, node: str) -> float | None:
-        if node == self._power.member.node_id:
+        if node == self.node_id:
             return self._power.hold.applied_w()
         module = self._power.seat.office.modules.get(node)
         return None if module is None else module.applied_w

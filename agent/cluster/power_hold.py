@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from hal.base import Hardware, HardwareError
+from hal.base import Hardware, HardwareError, answer_of
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +37,7 @@ class PowerHold:
 
     def applied_w(self) -> float | None:
         """Worst W of the step that the cap stands at; None: it does not answer."""
-        try:
-            return self._hardware.cap.applied()
-        except HardwareError:
-            return None
+        return answer_of(self._hardware.cap.applied)
 
     @property
     def held_w(self) -> float | None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-from hal.base import Face, Hardware, HardwareError, Reading
-
-T = TypeVar("T")
+from hal.base import Face, Hardware, Reading, answer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,28 +26,20 @@ class Look:
 def look(hardware: Hardware, clock: Callable[[], float], owner_w: float | None) -> Look:
     at = clock()
     supply = available(hardware)
-    battery, total = _answer(hardware.supply.battery), _answer(hardware.power.total)
+    battery, total = answer_of(hardware.supply.battery), answer_of(hardware.power.total)
     return Look(
         at=at,
-        faces=_answer(hardware.lines.closed),
-        external=_answer(hardware.supply.external),
+        faces=answer_of(hardware.lines.closed),
+        external=answer_of(hardware.supply.external),
         supply_w=None if supply is None else supply.value,
         battery=battery is not None and bool(battery.value),
-        switch_on=bool(_answer(hardware.load_switch.enabled)),
+        switch_on=bool(answer_of(hardware.load_switch.enabled)),
         measured_w=None if total is None else total.value,
-        applied_w=_answer(hardware.cap.applied),
+        applied_w=answer_of(hardware.cap.applied),
         owner_w=owner_w,
     )
 
 
 def available(hardware: Hardware) -> Reading | None:
     """W that the supply gives; None when it does not answer at all."""
-    return _answer(hardware.supply.available)
-
-
-def _answer(ask: Callable[[], T]) -> T | None:
-    """What a part of the hardware says; None when it does not answer."""
-    try:
-        return ask()
-    except HardwareError:
-        return None
+    return answer_of(hardware.supply.available)

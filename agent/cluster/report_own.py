@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from agent.cluster.client_address import ClientAddress
 from agent.cluster.parts import stack_parts
@@ -19,9 +18,7 @@ from agent.cluster.state import Node
 from agent.models.host import ModelHost
 from agent.models.memory import available_bytes
 from agent.models.store import ModelStore
-from hal.base import Hardware, HardwareError, Reading
-
-T = TypeVar("T")
+from hal.base import Hardware, Reading, answer_of
 
 
 class OwnReport:
@@ -48,21 +45,25 @@ class OwnReport:
 
     def facts(self) -> Node:
         """What the others hear of this node five times a second."""
-        board, battery = self._hardware.board, _answer(self._hardware.supply.battery)
+        supply = self._hardware.supply
+        return self._node(answer_of(supply.external), answer_of(supply.battery))
+
+    def _node(self, external: bool | None, battery: Reading | None) -> Node:
+        board = self._hardware.board
         return Node(
             id=self._node_id,
             address=self._address(),
             ram_bytes=board.memory_bytes,
             tops=board.tops,
-            external_power=bool(_answer(self._hardware.supply.external)),
+            external_power=bool(external),
             battery_percent=None if battery is None or battery.value is None else round(battery.value, 1),
             version=self._version,
         )
 
     def report(self) -> NodeReport:
-        power, zones, board = self._power(), _answer(self._hardware.thermal.zones) or {}, self._hardware.board
+        power, zones, board = self._power(), answer_of(self._hardware.thermal.zones) or {}, self._hardware.board
         return NodeReport(
-            node=self.facts(),
+            node=self._node(power.external, power.battery),
             board=board.name,
             cores=board.cores,
             simulated=self._hardware.simulated,
@@ -70,7 +71,7 @@ class OwnReport:
             zones=zones,
             power=power,
             grants=self._grants(),
-            faces=_answer(self._hardware.lines.closed) or {},
+            faces=answer_of(self._hardware.lines.closed) or {},
             machine=self._hardware.machine,
             memory_available=available_bytes(),
             models=tuple(self._host.states()),
@@ -83,14 +84,14 @@ class OwnReport:
     def _power(self) -> PowerState:
         hardware = self._hardware
         return PowerState(
-            total=_answer(hardware.power.total),
-            rails=_answer(hardware.power.rails) or {},
-            cap_w=_answer(hardware.cap.applied),
+            total=answer_of(hardware.power.total),
+            rails=answer_of(hardware.power.rails) or {},
+            cap_w=answer_of(hardware.cap.applied),
             floor_w=hardware.cap.floor_w,
             peak_w=hardware.cap.peak_w,
-            external=_answer(hardware.supply.external),
+            external=answer_of(hardware.supply.external),
             supply=available(hardware),
-            battery=_answer(hardware.supply.battery),
+            battery=answer_of(hardware.supply.battery),
         )
 
     def _checks(self, power: PowerState, zones: Mapping[str, Reading]) -> dict[str, str]:
@@ -107,14 +108,6 @@ class OwnReport:
             **{name: fault or "ok" for name, fault in faults.items()},
             "models": f"{', '.join(broken)} could not be loaded" if broken else "ok",
         }
-
-
-def _answer(ask: Callable[[], T]) -> T | None:
-    """What a part of the hardware says; None when it does not answer."""
-    try:
-        return ask()
-    except HardwareError:
-        return None
 
 
 def _checked(reading: Reading | None) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 
 from agent.auth import KeyRing
 from agent.client import Client, ClientError
-from agent.cluster.state import node_id
+from agent.cluster.state import MOST_NODES, node_id
 from agent.config import Config, ConfigError, child_environ
 from agent.identity import device_id
 from hal.world import World
@@ -28,7 +28,7 @@ from hal.world_host import WorldHost
 from hal.world_wire import SOCKET
 
 FOLDER: Final = "lab"  # in the state folder
-FEWEST, MOST = 2, 8
+FEWEST, MOST = 2, MOST_NODES
 STOP_S: Final = 12.0  # the agent itself kills what has not ended after 10
 _POLL_S: Final = 0.05
 

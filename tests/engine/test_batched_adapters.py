@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -21,10 +22,12 @@ def test_each_choice_of_a_request_begins_with_the_adapter_that_it_names() -> Non
 
 
 def test_a_sequence_that_lost_its_pages_comes_back_with_its_adapter() -> None:
-    runner = FakeRunner(counting(64), slots=2, pages=6)
+    gate = threading.Semaphore(0)
+    runner = FakeRunner(counting(64), slots=2, pages=6, gate=gate)
     sampling = replace(GREEDY, max_tokens=14)
     with engine_over(runner, adapters=("first",)) as engine:
         answers = [engine.generate(Request("r", ("AB",), sampling, adapter=name)) for name in ("", "first")]
+        gate.release(1000)  # no step before both are there: they have to meet in the cache
         assert [len(read(answer).text) for answer in answers] == [14, 14]
     assert len(runner.adapters) > 2, "somebody was sent back into the line"
     assert set(runner.adapters[1:]) == {1}, "the younger one"

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.cluster.documents import Documents
-from agent.cluster.documents_store import DocumentStore, open_documents
+from agent.cluster.documents.documents import Documents
+from agent.cluster.documents.store import DocumentStore, open_documents
 from agent.cluster.state import node_id
 from agent.errors import AuthenticationError, NotFoundError, RequestError
 from agent.identity import device_id

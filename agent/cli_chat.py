@@ -19,7 +19,7 @@ from rich.text import Text
 from agent.cli_access import add_key_argument, inference_client
 from agent.cli_print import complain
 from agent.client import Client, ClientError
-from agent.cluster.shared_settings import effective
+from agent.cluster.documents.settings import effective
 from agent.config import Config
 
 _HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer."

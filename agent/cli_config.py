@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli_print import output, print_table
-from agent.cluster.documents_store import open_documents
-from agent.cluster.shared_settings import SharedSettings, effective
+from agent.cluster.documents.settings import SharedSettings, effective
+from agent.cluster.documents.store import open_documents
 from agent.config import SECRETS, Config, make_state_dir
 from agent.config_shared import SHARED
 

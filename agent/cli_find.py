@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli_print import complain, output, print_table
-from agent.cluster.mdns_find import Found, find
+from agent.cluster.mdns.find import Found, find
 from agent.config import Config
 
 SECONDS = 3.0

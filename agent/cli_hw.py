@@ -14,7 +14,7 @@ from rich.text import Text
 from agent.cli_picture import describe, stack_picture
 from agent.cli_print import complain, output, print_table
 from agent.cli_sim import world_socket
-from agent.cluster.parts import part_states
+from agent.cluster.report.parts import part_states
 from agent.config import Config
 from hal.base import Hardware, HardwareError, PartState, Reading, TagReader, answer_of
 from hal.open import open_hardware

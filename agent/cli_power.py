@@ -13,7 +13,7 @@ from rich.text import Text
 from agent.cli_access import add_key_argument, cluster_client
 from agent.cli_print import output, print_table
 from agent.client import Client
-from agent.cluster.power import PRIORITIES
+from agent.cluster.power.rules import PRIORITIES
 from agent.config import Config
 
 PATH = "/v1/power/contract"

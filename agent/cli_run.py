@@ -11,7 +11,7 @@ from rich.text import Text
 from agent import log
 from agent.auth import KeyRing
 from agent.client import Client
-from agent.cluster.shared_settings import effective
+from agent.cluster.documents.settings import effective
 from agent.config import Config, HardwareConfig, make_state_dir
 from agent.identity import device_id
 from agent.server import Served, check_ports, serve

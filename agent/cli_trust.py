@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.cli_print import output, print_table
-from agent.cluster.trust import TrustService
+from agent.cluster.trust.service import TrustService
 from agent.config import Config, make_state_dir
 from agent.identity import device_id
 

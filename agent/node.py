@@ -11,11 +11,11 @@ from agent.api.cluster import make_cluster_app
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
-from agent.cluster.model_manifest import ModelManifest
+from agent.cluster.documents.manifest import ModelManifest
+from agent.cluster.documents.names import SharedNames
+from agent.cluster.documents.settings import KIND as SETTINGS
+from agent.cluster.documents.settings import SharedSettings
 from agent.cluster.service import ClusterService
-from agent.cluster.shared_names import SharedNames
-from agent.cluster.shared_settings import KIND as SETTINGS
-from agent.cluster.shared_settings import SharedSettings
 from agent.config import Config, LimitsConfig, make_state_dir
 from agent.engine.base import EngineStatus
 from agent.identity import device_id

@@ -13,7 +13,7 @@ from agent.api.connection import Connection
 from agent.api.guard import requires
 from agent.api.openapi import describes
 from agent.api.render_events import event_bytes
-from agent.cluster.event_hub import EventHub, Listening
+from agent.cluster.report.event_hub import EventHub, Listening
 
 KEEP_ALIVE_S = 15.0
 

@@ -9,7 +9,7 @@ from agent.api.guard import requires
 from agent.api.openapi import describes
 from agent.api.render_power import contract_object, contracts_object
 from agent.api.schema_json import read_json
-from agent.cluster.power_contracts import PowerContracts
+from agent.cluster.power.contracts import PowerContracts
 
 
 def power_blueprint(contracts: PowerContracts, hardware: str) -> Blueprint:

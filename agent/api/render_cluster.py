@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agent.cluster.report import MemberReport, NodeReport, PowerState, StackReport
+from agent.cluster.report.values import MemberReport, NodeReport, PowerState, StackReport
 from agent.cluster.state import Cluster, Link, Node
 from agent.models.lease import HostedModel
 from hal.base import Reading

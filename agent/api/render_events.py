@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from agent.api.render import Object, dumps
 from agent.api.render_cluster import cluster_object, hardware, node_facts, topology_object
-from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left
-from agent.cluster.event_hub import Lost, Numbered, Snapshot, Told
-from agent.cluster.events import (
+from agent.cluster.report.changes import EpochChanged, Joined, LeaderChanged, Left
+from agent.cluster.report.event_hub import Lost, Numbered, Snapshot, Told
+from agent.cluster.report.events import (
     AlertChanged,
     ContractChanged,
     MemberChanged,
@@ -17,7 +17,7 @@ from agent.cluster.events import (
     contracts_of,
     models_of,
 )
-from agent.cluster.report import MemberReport, StackReport
+from agent.cluster.report.values import MemberReport, StackReport
 
 NAMES = ("snapshot", "joined", "left", "leader", "epoch", "status", "member", "alert", "model", "contract", "lost")
 

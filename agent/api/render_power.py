@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from agent.cluster.power_contracts import Standing
-from agent.cluster.power_wire import Book, Grant, Share
+from agent.cluster.power.contracts import Standing
+from agent.cluster.power.wire import Book, Grant, Share
 
 Object = dict[str, object]
 

@@ -6,8 +6,8 @@ from typing import cast
 
 from agent.api import schema
 from agent.api.schema import Field, Json, optional
-from agent.cluster.power import PRIORITIES, Priority
-from agent.cluster.power_wire import Ask
+from agent.cluster.power.rules import PRIORITIES, Priority
+from agent.cluster.power.wire import Ask
 from agent.errors import RequestError
 
 MOST_W = 1000.0  # beyond what any stack's supply gives

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.cluster import report_wire
 from agent.cluster.client_address import ClientAddress
-from agent.cluster.event_hub import EventHub
-from agent.cluster.mdns import Mdns
-from agent.cluster.power_contracts import PowerContracts
-from agent.cluster.power_service import PowerService
-from agent.cluster.power_wire import Grant
-from agent.cluster.report import NodeReport, StackReport
-from agent.cluster.report_own import OwnReport
-from agent.cluster.reports import PURPOSE as REPORT
-from agent.cluster.reports import Reports
+from agent.cluster.mdns.service import Mdns
+from agent.cluster.power.contracts import PowerContracts
+from agent.cluster.power.service import PowerService
+from agent.cluster.power.wire import Grant
+from agent.cluster.report import wire as report_wire
+from agent.cluster.report.event_hub import EventHub
+from agent.cluster.report.gathering import PURPOSE as REPORT
+from agent.cluster.report.gathering import Reports
+from agent.cluster.report.own import OwnReport
+from agent.cluster.report.values import NodeReport, StackReport
 from agent.cluster.stack import StackService
 from agent.cluster.state import Cluster, node_id
 from agent.config import ServerConfig

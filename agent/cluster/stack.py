@@ -7,17 +7,17 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.cluster.documents_service import DocumentsService
-from agent.cluster.documents_store import DocumentStore
-from agent.cluster.link_frames import LinkError
-from agent.cluster.membership_service import EpochFile, MembershipService
-from agent.cluster.peers import Peers
+from agent.cluster.documents.service import DocumentsService
+from agent.cluster.documents.store import DocumentStore
+from agent.cluster.link.frames import LinkError
+from agent.cluster.link.peers import Peers
+from agent.cluster.membership.service import EpochFile, MembershipService
 from agent.cluster.state import Cluster, Node
-from agent.cluster.trust import TrustService
-from agent.cluster.trust_spread import REQUEST as TRUST
-from agent.cluster.trust_spread import TrustSpread
-from agent.cluster.trust_touch import TouchHost
-from agent.cluster.trust_watch import TouchWatch
+from agent.cluster.trust.service import TrustService
+from agent.cluster.trust.spread import REQUEST as TRUST
+from agent.cluster.trust.spread import TrustSpread
+from agent.cluster.trust.touch import TouchHost
+from agent.cluster.trust.watch import TouchWatch
 from hal.base import Hardware, HardwareError, TagRecord
 
 _log = logging.getLogger(__name__)

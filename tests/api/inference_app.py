@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
-from agent.cluster.documents_store import open_documents
-from agent.cluster.shared_settings import SharedSettings
+from agent.cluster.documents.settings import SharedSettings
+from agent.cluster.documents.store import open_documents
 from agent.config import Config, LimitsConfig, ServerConfig
 from agent.models.disk import Disk
 from agent.models.host import ModelHost

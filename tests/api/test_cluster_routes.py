@@ -13,7 +13,7 @@ from touching_stack import until
 
 from agent.api import schema_cluster, schema_power
 from agent.api.schema import object_schema
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.timing import Timing
 from hal.world_state import AMBIENT_C, IDLE_W, LADDER_W, SUPPLY_W
 
 

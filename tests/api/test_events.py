@@ -21,7 +21,7 @@ from touching_stack import until
 from agent.api import schema_cluster
 from agent.api.connection import Connection
 from agent.api.events import stream
-from agent.cluster.event_hub import MOST_LISTENERS
+from agent.cluster.report.event_hub import MOST_LISTENERS
 
 
 @pytest.fixture

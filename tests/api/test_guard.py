@@ -10,8 +10,8 @@ from fake_engine import ScriptedEngine
 from inference_app import Api, open_api
 
 from agent.api.guard import REFUSALS_PER_MINUTE
-from agent.cluster.documents_store import open_documents
-from agent.cluster.shared_settings import SharedSettings
+from agent.cluster.documents.settings import SharedSettings
+from agent.cluster.documents.store import open_documents
 from agent.config import Config, LimitsConfig
 
 CHAT = "/v1/chat/completions"

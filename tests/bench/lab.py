@@ -18,7 +18,7 @@ from pathlib import Path
 from network_lab import Network, network_lab
 from running_lab import RunningLab, loopback, running
 
-from agent.cluster.trust import TrustService
+from agent.cluster.trust.service import TrustService
 
 ALL = ("module-1", "module-2", "module-3", "module-4")
 

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from agent.cluster.beacon import LONGEST
 from agent.cluster.client_address import LOOK_S, ClientAddress, outward
+from agent.cluster.membership.beacon import LONGEST
 from hal.sim import SimDevice
 
 HERE, WIDE = "192.0.2.7", "2001:db80:1111:2222:3333:4444:5555:6666"

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.cluster import documents as module
-from agent.cluster.documents import BELIEVABLE_MS, FUTURE_MS, Documents
-from agent.cluster.documents_wire import MOST_VALUE, Document, to_json
+from agent.cluster.documents import documents as module
+from agent.cluster.documents.document import MOST_VALUE, Document, to_json
+from agent.cluster.documents.documents import BELIEVABLE_MS, FUTURE_MS, Documents
 from agent.errors import NoRoomError, RequestError
 
 NOW_MS = BELIEVABLE_MS + 10**9

@@ -13,11 +13,11 @@ from documents_table import Json, Room, Table, table_of
 from small_disk import fill, small_disk
 from trusting_device import Device, devices, together
 
-from agent.cluster.documents import FUTURE_MS
-from agent.cluster.documents_service import MOST_PAGES, DocumentsService
-from agent.cluster.documents_store import DocumentStore
-from agent.cluster.documents_wire import Document, to_json
-from agent.cluster.link_frames import LinkError
+from agent.cluster.documents.document import Document, to_json
+from agent.cluster.documents.documents import FUTURE_MS
+from agent.cluster.documents.service import MOST_PAGES, DocumentsService
+from agent.cluster.documents.store import DocumentStore
+from agent.cluster.link.frames import LinkError
 from agent.errors import NoRoomError, RequestError
 
 

@@ -9,11 +9,11 @@ import pytest
 from documents_table import Room, table_of
 from fake_models import write_checkpoint
 
-from agent.cluster.documents_service import TELL_S
-from agent.cluster.documents_store import open_documents
-from agent.cluster.model_manifest import ModelManifest
-from agent.cluster.shared_names import SharedNames
-from agent.cluster.shared_settings import SharedSettings
+from agent.cluster.documents.manifest import ModelManifest
+from agent.cluster.documents.names import SharedNames
+from agent.cluster.documents.service import TELL_S
+from agent.cluster.documents.settings import SharedSettings
+from agent.cluster.documents.store import open_documents
 from agent.cluster.state import node_id
 from agent.config import load
 from agent.errors import NotFoundError

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from touching_stack import until
 
-from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left
-from agent.cluster.event_hub import MOST_LISTENERS, EventHub, Lost, Numbered, Snapshot
-from agent.cluster.events import (
+from agent.cluster.power.wire import Grant, Promise
+from agent.cluster.report.changes import EpochChanged, Joined, LeaderChanged, Left
+from agent.cluster.report.event_hub import MOST_LISTENERS, EventHub, Lost, Numbered, Snapshot
+from agent.cluster.report.events import (
     AlertChanged,
     ContractChanged,
     MemberChanged,
@@ -26,8 +27,7 @@ from agent.cluster.events import (
     happened,
     models_of,
 )
-from agent.cluster.power_wire import Grant, Promise
-from agent.cluster.report import MemberReport, NodeReport, PowerState, StackReport
+from agent.cluster.report.values import MemberReport, NodeReport, PowerState, StackReport
 from agent.cluster.state import Cluster, Node
 from agent.errors import OverloadedError, UnavailableError
 from agent.models.lease import HostedModel, State

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from running_lab import SETTINGS, RunningLab, running, until
 
-from agent.cluster.trust import TrustService
+from agent.cluster.trust.service import TrustService
 from agent.config import Config
 from agent.lab import Lab, LabAgent, free_net, stack_of
 from hal.world_wire import SOCKET

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from membership_world import a_node
 
-from agent.cluster.beacon import MOST_HEARD, Beacon, BeaconError, Heard, Touch, decode, encode
-from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left, changes
-from agent.cluster.epoch import Epoch, Stored, verdict
-from agent.cluster.leader import LIVED_S, keeps_the_lead, lived, rank
-from agent.cluster.membership import Membership
+from agent.cluster.membership.beacon import MOST_HEARD, Beacon, BeaconError, Heard, Touch, decode, encode
+from agent.cluster.membership.epoch import Epoch, Stored, verdict
+from agent.cluster.membership.leader import LIVED_S, keeps_the_lead, lived, rank
+from agent.cluster.membership.run import Membership
+from agent.cluster.report.changes import EpochChanged, Joined, LeaderChanged, Left, changes
 from agent.cluster.state import Cluster, cluster_id, node_id
 
 PAYLOAD_BYTES = 1095  # what a sealed datagram has room for

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 from trusting_device import Device, devices, say, together
 
-from agent.cluster import link, link_tls
-from agent.cluster.link import LinkConnection
-from agent.cluster.link_frames import FRAME_BYTES, Deadline, LinkError, send_bytes
-from agent.cluster.link_tls import secured
-from agent.cluster.trust_identity import LINK_LIFETIME_S, Credentials, Identity, TrustError
+from agent.cluster.link import connection as link
+from agent.cluster.link import tls as link_tls
+from agent.cluster.link.connection import LinkConnection
+from agent.cluster.link.frames import FRAME_BYTES, Deadline, LinkError, send_bytes
+from agent.cluster.link.tls import secured
+from agent.cluster.trust.identity import LINK_LIFETIME_S, Credentials, Identity, TrustError
 from agent.errors import NotFoundError
 
 Make = Callable[..., Device]

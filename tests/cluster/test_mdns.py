@@ -15,7 +15,7 @@ from avahi import Avahi
 from lan import Host, Lan, why_not
 
 from agent.cli import main
-from agent.cluster.mdns import Mdns
+from agent.cluster.mdns.service import Mdns
 from agent.cluster.state import Cluster, Node
 from agent.config import ServerConfig
 

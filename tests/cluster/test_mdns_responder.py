@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zeroconf import DNSAddress, DNSNsec, DNSPointer, DNSRecord, DNSService, DNSText
 
-from agent.cluster.mdns_claim import RETRY_S
-from agent.cluster.mdns_records import LEADER_HOST, SERVICE, SERVICES, Shown, shown, with_ttl
-from agent.cluster.mdns_responder import Responder, Source
+from agent.cluster.mdns.claim import RETRY_S
+from agent.cluster.mdns.records import LEADER_HOST, SERVICE, SERVICES, Shown, shown, with_ttl
+from agent.cluster.mdns.responder import Responder, Source
 
 A, B = "node-aaaaaaaaaaaa", "node-bbbbbbbbbbbb"
 ALPHA, BETA, STRANGER = "10.0.0.1", "10.0.0.2", "10.0.0.9"

@@ -9,7 +9,7 @@ from answering_stack import AnsweringNode, AnsweringStack
 from asker import until
 from lan import Lan, why_not
 
-from agent.cluster.mdns_find import find
+from agent.cluster.mdns.find import find
 from agent.config import ServerConfig
 
 _why = why_not()

@@ -9,11 +9,12 @@ import membership_scenes as scenes
 import pytest
 from membership_world import BrokenRuleError
 
-from agent.cluster import leader, membership
-from agent.cluster.beacon import Beacon
-from agent.cluster.epoch import Epoch, Verdict
-from agent.cluster.leader import Rank
-from agent.cluster.membership import Membership, Peer
+from agent.cluster.membership import leader
+from agent.cluster.membership import run as membership
+from agent.cluster.membership.beacon import Beacon
+from agent.cluster.membership.epoch import Epoch, Verdict
+from agent.cluster.membership.leader import Rank
+from agent.cluster.membership.run import Membership, Peer
 
 Scene = Callable[..., None]
 

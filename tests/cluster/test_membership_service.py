@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from running_stack import WITHIN_S, RunningNode, StampSeal
 
-from agent.cluster.changes import EpochChanged, Joined, LeaderChanged, Left
-from agent.cluster.epoch import Stored
-from agent.cluster.membership_service import EpochFile, EpochStore
+from agent.cluster.membership.epoch import Stored
+from agent.cluster.membership.service import EpochFile, EpochStore
+from agent.cluster.report.changes import EpochChanged, Joined, LeaderChanged, Left
 from agent.cluster.state import Cluster
 from hal.sim import SimLink
 from hal.world import World

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.power import (
+from agent.cluster.power.rules import (
     PRIORITIES,
     Budget,
     Contract,

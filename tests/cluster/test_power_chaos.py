@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from virtual_stack import VirtualStack
 
-from agent.cluster.power_wire import Ask
+from agent.cluster.power.wire import Ask
 from agent.errors import ThoxError
 from hal.base import HardwareError
 

@@ -11,7 +11,7 @@ from touching_stack import until
 
 from agent.api import schema_power
 from agent.api.render_power import contracts_object
-from agent.cluster.power_wire import Ask
+from agent.cluster.power.wire import Ask
 from agent.errors import UnavailableError
 
 

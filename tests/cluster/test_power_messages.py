@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.power import PRIORITIES
-from agent.cluster.power_fields import MAX_COUNT, MAX_WATTS
-from agent.cluster.power_messages import (
+from agent.cluster.power.fields import MAX_COUNT, MAX_WATTS
+from agent.cluster.power.messages import (
     MAX_BYTES,
     Exposure,
     Handover,
@@ -22,6 +21,7 @@ from agent.cluster.power_messages import (
     decode,
     encode,
 )
+from agent.cluster.power.rules import PRIORITIES
 from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 

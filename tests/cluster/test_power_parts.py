@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from agent.cluster.power import Contract, Limit, Member
-from agent.cluster.power_allocator import Allocator, Stack
-from agent.cluster.power_derate import FIRST_WAIT_S, FORGIVEN_S, MOST, STEP, Derating
-from agent.cluster.power_messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
-from agent.cluster.power_node import SETTLE_S, Alarm, PowerNode, Want, step_for, tolerated
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.allocator import Allocator, Stack
+from agent.cluster.power.derate import FIRST_WAIT_S, FORGIVEN_S, MOST, STEP, Derating
+from agent.cluster.power.messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
+from agent.cluster.power.node import SETTLE_S, Alarm, PowerNode, Want, step_for, tolerated
+from agent.cluster.power.rules import Contract, Limit, Member
+from agent.cluster.power.timing import Timing
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
 TIMING = Timing()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from virtual_stack import VirtualModule, VirtualStack
 
-from agent.cluster.power_derate import FIRST_WAIT_S, STEP
-from agent.cluster.power_wire import Ask, Grant
+from agent.cluster.power.derate import FIRST_WAIT_S, STEP
+from agent.cluster.power.wire import Ask, Grant
 from agent.errors import NotFoundError, UnavailableError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from virtual_stack import VirtualStack
 
-from agent.cluster.power_messages import Handover, PowerGrant, PowerRequest, Takeover, Term
-from agent.cluster.power_node import PowerNode, Want
-from agent.cluster.power_timing import Timing
-from agent.cluster.power_wire import Ask, message_from_json, message_to_json
+from agent.cluster.power.messages import Handover, PowerGrant, PowerRequest, Takeover, Term
+from agent.cluster.power.node import PowerNode, Want
+from agent.cluster.power.timing import Timing
+from agent.cluster.power.wire import Ask, message_from_json, message_to_json
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
 LEASE_S = Timing().lease_s

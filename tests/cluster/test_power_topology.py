@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.cluster.power import Limit
-from agent.cluster.power_topology import Faces, Topology, chain, feeder, touches_nobody
+from agent.cluster.power.rules import Limit
+from agent.cluster.power.topology import Faces, Topology, chain, feeder, touches_nobody
 from agent.cluster.state import Cluster, Link, Node
 
 

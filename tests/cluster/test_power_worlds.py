@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from power_calm import come_to_rest
 from power_world import World
 
-from agent.cluster.power import PRIORITIES, Contract, Priority
+from agent.cluster.power.rules import PRIORITIES, Contract, Priority
 
 SOAK = int(os.environ.get("THOX_SOAK_WORLDS", "0"))
 pytestmark = pytest.mark.timeout(0 if SOAK else 600)  # one test, many worlds

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from agent.api import schema_cluster
 from agent.api.render_cluster import node_object
-from agent.cluster.power_wire import Grant, Promise
-from agent.cluster.report import MemberReport, NodeReport, PowerState
-from agent.cluster.report_wire import MOST_CHARACTERS, MOST_OF_A_KIND, ReportError, decode, encode
+from agent.cluster.power.wire import Grant, Promise
+from agent.cluster.report.values import MemberReport, NodeReport, PowerState
+from agent.cluster.report.wire import MOST_CHARACTERS, MOST_OF_A_KIND, ReportError, decode, encode
 from agent.cluster.state import Node
 from agent.engine.base import EngineStatus
 from agent.models.lease import HostedModel

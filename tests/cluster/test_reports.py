@@ -11,9 +11,9 @@ import pytest
 from answering_stack import AnsweringNode, AnsweringStack, answering_stack
 from touching_stack import until
 
-from agent.cluster.event_hub import Numbered
-from agent.cluster.events import StatusChanged
-from agent.cluster.reports import GATHER_S
+from agent.cluster.report.event_hub import Numbered
+from agent.cluster.report.events import StatusChanged
+from agent.cluster.report.gathering import GATHER_S
 
 
 @pytest.fixture(scope="module")

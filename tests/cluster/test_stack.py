@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from touching_stack import TouchingStack, touching_stack, until
 
-from agent.cluster.link_frames import LinkError
+from agent.cluster.link.frames import LinkError
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
 

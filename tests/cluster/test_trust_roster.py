@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.trust import TrustService
-from agent.cluster.trust_decision import Standpoint, decide, standpoint_from_json
-from agent.cluster.trust_identity import Identity, TrustError
-from agent.cluster.trust_roster import (
+from agent.cluster.trust.decision import Standpoint, decide, standpoint_from_json
+from agent.cluster.trust.identity import Identity, TrustError
+from agent.cluster.trust.roster import (
     MOST_ENTRIES,
     MOST_VERSION,
     STANDINGS,
@@ -28,7 +27,8 @@ from agent.cluster.trust_roster import (
     alone,
     roster_from_json,
 )
-from agent.cluster.trust_store import TrustFileError
+from agent.cluster.trust.service import TrustService
+from agent.cluster.trust.store import TrustFileError
 from agent.config import ConfigError
 from agent.errors import NotFoundError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from trusting_device import Device, devices
 
-from agent.cluster.trust_seal import OLDEST_S, OVERHEAD_BYTES, PAYLOAD_BYTES, TrustSeal
+from agent.cluster.trust.seal import OLDEST_S, OVERHEAD_BYTES, PAYLOAD_BYTES, TrustSeal
 
 Make = Callable[..., Device]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from trusting_device import Device, devices
 
-from agent.cluster.link_frames import Json, LinkError
-from agent.cluster.trust import TrustService
-from agent.cluster.trust_identity import TrustError
-from agent.cluster.trust_spread import TrustSpread
+from agent.cluster.link.frames import Json, LinkError
+from agent.cluster.trust.identity import TrustError
+from agent.cluster.trust.service import TrustService
+from agent.cluster.trust.spread import TrustSpread
 
 
 class Telling:

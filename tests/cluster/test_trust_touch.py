@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trusting_device import Device, devices, together
 
-from agent.cluster.link_frames import LinkError
-from agent.cluster.trust_identity import Credentials, Identity, TrustError
-from agent.cluster.trust_touch import meet
+from agent.cluster.link.frames import LinkError
+from agent.cluster.trust.identity import Credentials, Identity, TrustError
+from agent.cluster.trust.touch import meet
 
 Make = Callable[..., Device]
 KNOWN = Identity("5c2fb1a4-52a5-4d38-a8b5-6c6a4a4de7d5", Ed25519PrivateKey.generate()).known

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from free_ports import two_free_ports
 
-from agent.cluster.link import MutualTls
-from agent.cluster.link_frames import Json
-from agent.cluster.trust import TrustService
-from agent.cluster.trust_identity import TrustError
-from agent.cluster.trust_spread import REQUEST, TrustSpread
-from agent.cluster.trust_touch import TouchHost, meet
-from agent.cluster.trust_watch import TouchWatch
+from agent.cluster.link.connection import MutualTls
+from agent.cluster.link.frames import Json
+from agent.cluster.trust.identity import TrustError
+from agent.cluster.trust.service import TrustService
+from agent.cluster.trust.spread import REQUEST, TrustSpread
+from agent.cluster.trust.touch import TouchHost, meet
+from agent.cluster.trust.watch import TouchWatch
 from hal.base import HardwareError, TagRecord
 from hal.boards import ORIN_NX_16
 from hal.sim import sim_hardware

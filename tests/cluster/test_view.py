@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.view import largest_clique
+from agent.cluster.membership.view import largest_clique
 
 NAMES = "abcdefgh"
 

@@ -15,7 +15,7 @@ from touching_stack import TouchingNode, TouchingStack
 
 from agent.api import schema_cluster
 from agent.api.render_cluster import cluster_object, hardware, nodes_object, topology_object
-from agent.cluster.report_wire import encode
+from agent.cluster.report.wire import encode
 from agent.cluster.service import ClusterService
 from agent.models.host import ModelHost
 from agent.models.store import ModelStore

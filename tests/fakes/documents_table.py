@@ -10,8 +10,8 @@ from typing import Any
 
 from trusting_device import Device, devices, together
 
-from agent.cluster.documents_service import DocumentsService
-from agent.cluster.documents_store import DocumentStore
+from agent.cluster.documents.service import DocumentsService
+from agent.cluster.documents.store import DocumentStore
 
 Json = dict[str, Any]
 

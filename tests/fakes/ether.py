@@ -10,8 +10,8 @@ from typing import cast
 
 from zeroconf import DNSIncoming, DNSOutgoing, DNSQuestion, DNSRecord
 
-from agent.cluster.mdns_records import Shown, shown
-from agent.cluster.mdns_responder import PORT, Packet, Responder, Source
+from agent.cluster.mdns.records import Shown, shown
+from agent.cluster.mdns.responder import PORT, Packet, Responder, Source
 
 PROPERTIES: Mapping[str, str] = {"api": "v1", "role": "leader"}
 KINDS = {"A": 1, "PTR": 12, "TXT": 16, "AAAA": 28, "SRV": 33, "NSEC": 47, "ANY": 255}

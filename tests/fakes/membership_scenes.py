@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from membership_world import BrokenRuleError, MembershipWorld, a_node
 
-from agent.cluster.beacon import Touch
-from agent.cluster.epoch import Stored
-from agent.cluster.membership import Membership
+from agent.cluster.membership.beacon import Touch
+from agent.cluster.membership.epoch import Stored
+from agent.cluster.membership.run import Membership
 from agent.cluster.state import Node
 
 Rules = Callable[[Node, Stored], Membership]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from itertools import count, product
 
-from agent.cluster.beacon import Beacon, decode, encode
-from agent.cluster.epoch import Epoch, Stored
-from agent.cluster.membership import Membership
+from agent.cluster.membership.beacon import Beacon, decode, encode
+from agent.cluster.membership.epoch import Epoch, Stored
+from agent.cluster.membership.run import Membership
 from agent.cluster.state import Node
 
 TICK_S = 0.05

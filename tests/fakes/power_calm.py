@@ -6,9 +6,9 @@ from power_module import Path
 from power_oracle import hold
 from power_world import World
 
-from agent.cluster.power import PRIORITIES
-from agent.cluster.power_node import step_for
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.node import step_for
+from agent.cluster.power.rules import PRIORITIES
+from agent.cluster.power.timing import Timing
 
 SLACK_W = 0.01  # grants are whole milliwatts
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.cluster.power import Member
-from agent.cluster.power_allocator import Allocator
-from agent.cluster.power_messages import Message
-from agent.cluster.power_node import PowerNode, Want
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.allocator import Allocator
+from agent.cluster.power.messages import Message
+from agent.cluster.power.node import PowerNode, Want
+from agent.cluster.power.rules import Member
+from agent.cluster.power.timing import Timing
 
 
 @dataclass

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from power_module import Rules
 
-from agent.cluster.power import Contract, Limit, share
-from agent.cluster.power_allocator import Allocator, Stack
-from agent.cluster.power_derate import FIRST_WAIT_S, Derating
-from agent.cluster.power_ledger import Entry, Ledger
-from agent.cluster.power_messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
-from agent.cluster.power_node import PowerNode
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.allocator import Allocator, Stack
+from agent.cluster.power.derate import FIRST_WAIT_S, Derating
+from agent.cluster.power.ledger import Entry, Ledger
+from agent.cluster.power.messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
+from agent.cluster.power.node import PowerNode
+from agent.cluster.power.rules import Contract, Limit, share
+from agent.cluster.power.timing import Timing
 
 
 class NeverEnds(PowerNode):

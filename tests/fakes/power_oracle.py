@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.cluster.power_messages import PowerGrant, PowerRequest, Term
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.messages import PowerGrant, PowerRequest, Term
+from agent.cluster.power.timing import Timing
 
 SLACK_W = 1e-6
 

@@ -7,9 +7,9 @@ from power_module import Rules
 from power_oracle import hold
 from power_world import World
 
-from agent.cluster.power import Priority
-from agent.cluster.power_messages import PowerGrant, Takeover, Term
-from agent.cluster.power_node import Want
+from agent.cluster.power.messages import PowerGrant, Takeover, Term
+from agent.cluster.power.node import Want
+from agent.cluster.power.rules import Priority
 
 
 def _stack(rules: Rules, supply: float, *wants: float, contacts: tuple[float, ...] = (), floor: float = 10.0) -> World:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from power_module import Module, Path, Rules
 from power_oracle import SLACK_W, Oracle, hold
 
-from agent.cluster.power import Contract, Limit, Member, Priority
-from agent.cluster.power_allocator import Allocator, Stack
-from agent.cluster.power_messages import Handover, Message, PowerGrant, PowerRequest, Takeover, Term, decode, encode
-from agent.cluster.power_node import Want, step_for
-from agent.cluster.power_timing import Timing
+from agent.cluster.power.allocator import Allocator, Stack
+from agent.cluster.power.messages import Handover, Message, PowerGrant, PowerRequest, Takeover, Term, decode, encode
+from agent.cluster.power.node import Want, step_for
+from agent.cluster.power.rules import Contract, Limit, Member, Priority
+from agent.cluster.power.timing import Timing
 from agent.errors import ThoxError
 
 READ_S = 0.25  # between an allocator's looks at its supply

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from agent.cluster.changes import Change
-from agent.cluster.membership_service import EpochFile, EpochStore, MembershipService
+from agent.cluster.membership.service import EpochFile, EpochStore, MembershipService
+from agent.cluster.report.changes import Change
 from agent.cluster.state import Node, node_id
 from hal.base import TagRecord
 from hal.sim import SimLines, SimLink, SimOwnTag, SimReader, SimSupply

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.cluster.link import MutualTls
-from agent.cluster.link_frames import Json
-from agent.cluster.trust import TrustService
-from agent.cluster.trust_identity import KnownIdentity
-from agent.cluster.trust_touch import TouchHost, meet
+from agent.cluster.link.connection import MutualTls
+from agent.cluster.link.frames import Json
+from agent.cluster.trust.identity import KnownIdentity
+from agent.cluster.trust.service import TrustService
+from agent.cluster.trust.touch import TouchHost, meet
 from hal.base import TagRecord
 
 

@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.cluster.link_frames import Json, LinkError
-from agent.cluster.power_contracts import PowerContracts
-from agent.cluster.power_seat import PowerSeat
-from agent.cluster.power_service import LOOK_S, PULL_LOOK_S, PowerService
+from agent.cluster.link.frames import Json, LinkError
+from agent.cluster.power.contracts import PowerContracts
+from agent.cluster.power.seat import PowerSeat
+from agent.cluster.power.service import LOOK_S, PULL_LOOK_S, PowerService
 from agent.cluster.state import Cluster, Link, Node
 from hal.boards import ORIN_NX_16
 from hal.sim import sim_hardware

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.auth import PERMISSIONS, Key, KeyRing
-from agent.cluster.documents_store import open_documents
+from agent.cluster.documents.store import open_documents
 from agent.errors import AuthenticationError, NotFoundError, RequestError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.cluster.trust import TrustService
+from agent.cluster.trust.service import TrustService
 from agent.identity import device_id
 
 

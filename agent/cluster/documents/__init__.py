@@ -1,0 +1,1 @@
+"""What all nodes of a stack share and any of them may change."""

@@ -1,0 +1,1 @@
+"""Links between members, under mutual TLS, and what is asked over them."""

@@ -1,0 +1,1 @@
+"""What the LAN hears of this device over mDNS, and what it hears of others."""

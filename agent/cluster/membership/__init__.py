@@ -1,0 +1,1 @@
+"""Who is in the stack and who leads it."""

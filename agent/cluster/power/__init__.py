@@ -1,0 +1,1 @@
+"""The power contract: who may draw how many watts of one supply."""

@@ -1,0 +1,103 @@
+"""Who hangs on the supply electrically, and through which contacts. Pure.
+
+What touches is told by tags (the links of a Cluster) and by the lines of the modules' faces. A contact that was seen
+once stays until one of its two faces is open: an agent that is silent draws its floor all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from agent.cluster.power.rules import Limit
+from agent.cluster.state import Cluster, Link, Side
+
+Faces = Mapping[Side, bool]  # whether something lies on that face
+
+
+def touches_nobody(cluster: Cluster, own: str, faces: Faces | None) -> bool:
+    """Whether this module stands by itself, for certain: no face is closed, and nobody's reader says otherwise."""
+    linked = any(own in (link.lower, link.upper) for link in cluster.links)
+    return faces is not None and not any(faces.values()) and not linked
+
+
+def feeder(cluster: Cluster, own: str, external: bool) -> str | None:
+    """Whose supply feeds this module: of several in its chain the lowest. None: nobody's.
+
+    ``external``: whether a supply is plugged into this one, as it sees itself; of the others the Cluster tells. Where
+    tags do not tell of any in the chain, it is the one in the cluster with the lowest id.
+    """
+    powered = {node.id for node in cluster.nodes if node.external_power} - {own}
+    if external:
+        powered.add(own)
+    in_chain = [node for node in chain(cluster.links, own) if node in powered]
+    return in_chain[0] if in_chain else min(powered, default=None)
+
+
+def chain(links: Iterable[Link], node: str) -> tuple[str, ...]:
+    """All that touch one another with ``node`` among them, the lowest first."""
+    known = tuple(links)
+    below = {link.upper: link.lower for link in known}
+    above = {link.lower: link.upper for link in known}
+    under = _walk(below, node)[::-1]
+    return (*under, node, *(one for one in _walk(above, node) if one not in under))
+
+
+def _walk(step: Mapping[str, str], node: str) -> tuple[str, ...]:
+    way = [node]
+    while step.get(way[-1]) is not None and step[way[-1]] not in way:  # tags that lie may close a circle
+        way.append(step[way[-1]])
+    return tuple(way[1:])
+
+
+class Topology:
+    """What stands on what, as the module at the supply knows it. ``contacts``: from before a restart."""
+
+    def __init__(self, own: str, contact_w: float, contacts: Iterable[Link] = ()) -> None:
+        """``contact_w``: what each contact of the stack carries."""
+        self._own, self._contact_w = own, contact_w
+        self._faces: dict[str, Faces] = {}
+        self.contacts: tuple[Link, ...] = tuple(contacts)
+
+    def look(self, links: Sequence[Link], faces: Faces | None, keep: bool) -> None:
+        """What is true now: the links of the cluster, and this module's faces (None: they cannot be read).
+
+        ``keep``: contacts that are told no more stay, as long as no face is open. Only who hears of all faces can; of
+        this module's own contacts it always knows."""
+        if faces is not None:
+            self._faces[self._own] = dict(faces)
+        new = [_plain(link) for link in links]
+        taken = {end for link in new for end in _ends(link)}  # one face touches one other
+        mine = [link for link in self.contacts if keep or self._own in (link.lower, link.upper)]
+        kept = [link for link in mine if not taken & set(_ends(link))]
+        self.contacts = tuple(link for link in sorted((*kept, *new), key=_ends) if not self._open(link))
+
+    def said(self, node: str, faces: Faces) -> None:
+        """What another node says of its faces."""
+        self._faces[node] = dict(faces)
+
+    def attached(self, loose: Iterable[str] = ()) -> tuple[str, ...]:
+        """Who hangs on this module's supply, itself included; ``loose``: who says so, and no tag does."""
+        found = chain(self.contacts, self._own)
+        return (*found, *sorted(set(loose) - set(found)))
+
+    def limits(self, loose: Iterable[str] = ()) -> tuple[Limit, ...]:
+        """Each contact, with all that stand behind it, seen from the supply. The loose may stand behind any of them."""
+        order = chain(self.contacts, self._own)
+        place, beyond = order.index(self._own), frozenset(loose) - frozenset(order)
+        sides = [order[upper:] for upper in range(place + 1, len(order))]
+        sides += [order[: lower + 1] for lower in range(place)]
+        if beyond and not sides:
+            sides = [()]
+        return tuple(Limit(self._contact_w, frozenset(side) | beyond) for side in sides)
+
+    def _open(self, link: Link) -> bool:
+        return any(self._faces.get(node, {}).get(face) is False for node, face in _ends(link))
+
+
+def _ends(link: Link) -> tuple[tuple[str, Side], tuple[str, Side]]:
+    return (link.lower, link.lower_face), (link.upper, link.upper_face)
+
+
+def _plain(link: Link) -> Link:
+    """What does not change with every beacon."""
+    return Link(link.lower, link.upper, None, None, link.lower_face, link.upper_face)

@@ -1,0 +1,1 @@
+"""What nodes say of themselves, gathered for clients, and streamed as it changes."""

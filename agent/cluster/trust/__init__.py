@@ -1,0 +1,1 @@
+"""Trust by touch: whom this device believes, and how two that touch come to."""

@@ -60,7 +60,8 @@ class Hands:
         stacks = self.stack.world.state.stacks
         if len(stacks) > 1:
             lower, upper = self.dice.sample(stacks, 2)
-            self.stack.hands().stack(lower[-1], upper[0])
+            silent = any(not self.stack[name].runs for name in (*lower, *upper))  # whom only closed faces tell of
+            (self.stack.hands(4.0) if silent else self.stack.hands()).stack(lower[-1], upper[0])
 
     def alert(self, name: str) -> None:
         self.stack.world.fail("alert", name)

@@ -243,6 +243,50 @@ def test_a_module_that_hangs_is_counted_by_whoever_touches_it_when_the_supply_mo
     assert stack.caps() == {"a": 30.0, "b": 30.0, "c": 10.0, "d": 30.0}
 
 
+def test_a_module_that_hangs_when_it_is_put_on_is_counted_by_the_face_that_it_closes(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 2, supply_w=50.0)
+    stack["b"].stop()
+    stack.run(LEASE_S + 1.0)
+    stack.hands().unstack("b")
+    stack.until(lambda: stack.caps()["a"] == 40.0)
+    stack.hands(4.0).stack("a", "b")
+    stack.run(LEASE_S * 2)
+    assert stack.caps() == {"a": 30.0, "b": 10.0}  # of 45 W
+    (book,) = stack["a"].contracts.books()
+    assert {share.node_id: share.silent for share in book.shares} == {"node-a": False, "unheard-1": True}
+    stack["b"].start()
+    stack.until(lambda: stack.caps() == {"a": 20.0, "b": 20.0})
+    (book,) = stack["a"].contracts.books()
+    assert {share.node_id for share in book.shares} == {"node-a", "node-b"}
+
+
+def test_modules_that_hang_between_two_that_speak_are_counted(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 4, supply_w=100.0)
+    stack["b"].stop()
+    stack["d"].stop()
+    stack.run(LEASE_S + 1.0)
+    stack.hands().unstack("b")
+    stack.run(LEASE_S * 2)
+    stack.hands(4.0).stack("d", "a")  # b and d hang: b, c, d, a
+    stack.run(LEASE_S * 4)
+    caps = stack.caps()
+    assert caps["b"] == caps["d"] == 10.0 and sum(caps.values()) <= 90.0 and up(stack, "a", "c")
+
+
+def test_a_newcomer_whose_tag_is_not_read_yet_takes_no_watts_from_anybody(tmp_path: Path) -> None:
+    stack = formed(tmp_path, 3, supply_w=100.0)
+    stack.hands().unstack("c")
+    stack.run(LEASE_S * 3)
+    ask(stack, "a", "a", 40.0)
+    ask(stack, "b", "b", 40.0)
+    stack.until(lambda: stack.caps()["a"] == stack.caps()["b"] == 40.0)
+    stack.hands().stack("b", "c")
+    for _ in range(30):
+        stack.run(0.1)
+        assert not stack["a"].seat.raised and not stack["b"].seat.raised
+    assert stack.caps()["a"] >= 30.0
+
+
 def test_a_module_that_is_lifted_off_keeps_nothing_of_what_it_was_granted(tmp_path: Path) -> None:
     stack = formed(tmp_path, 2)
     stack.hands().unstack("b")

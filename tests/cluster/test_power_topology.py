@@ -71,3 +71,49 @@ def test_who_hears_not_of_all_faces_keeps_only_what_touches_itself() -> None:
     topology.look(cluster(("a", "b"), ("b", "c"), ("c", "d")).links, faces(True, True), keep=False)
     topology.look((), faces(True, True), keep=False)
     assert topology.attached() == ("a", "b", "c")
+
+
+def test_a_closed_face_that_no_tag_explains_has_a_module_on_it_that_was_never_heard() -> None:
+    topology = Topology("a", 50.0)
+    topology.look((), faces(False, False), keep=True)
+    assert topology.unheard() == 0
+    topology.look((), faces(True, True), keep=True)
+    assert topology.unheard() == 2  # no module is on both sides of another
+    topology.look(cluster(("a", "b")).links, faces(True, False), keep=True)
+    assert topology.unheard() == 0
+    topology.said("b", faces(True, True))
+    assert topology.unheard() == 1
+
+
+def test_one_silent_module_may_close_a_face_of_each_of_two_that_no_tag_joins() -> None:
+    topology = Topology("a", 50.0)
+    topology.look((), faces(True, False), keep=True)
+    topology.said("c", faces(False, True))
+    assert topology.unheard("c") == 1  # a, ?, c
+    topology.said("c", faces(True, True))
+    assert topology.unheard("c") == 2  # a, ?, c, ?
+    topology.said("c", {})  # a machine without lines: it may be on that face itself, and is counted by its word
+    assert topology.unheard("c") == 1
+
+
+def test_a_stack_has_no_more_modules_than_a_stack_can_have() -> None:
+    topology = Topology("a", 50.0)
+    topology.look(cluster(*zip("abcdefg", "bcdefgh", strict=True)).links, faces(True, True), keep=True)
+    topology.said("h", faces(True, True))
+    assert len(topology.attached()) == 8 and topology.unheard() == 0
+
+
+def test_what_tags_join_to_one_that_only_says_that_it_is_here_hangs_on_this_supply_too() -> None:
+    topology = Topology("a", 50.0)
+    topology.look(cluster(("c", "d")).links, faces(True, False), keep=True)
+    assert topology.attached() == ("a",) and topology.attached("c") == ("a", "c", "d")
+    assert topology.limits("c") == (Limit(50.0, frozenset("cd")),)
+
+
+def test_a_contact_that_is_open_at_one_end_is_open_at_the_end_of_a_silent_module_too() -> None:
+    topology = Topology("a", 50.0)
+    topology.look(cluster(("a", "b"), ("b", "c")).links, faces(True, False), keep=True)
+    topology.said("b", faces(True, True))  # its last word
+    topology.said("c", faces(False, False))
+    topology.look(cluster().links, faces(True, False), keep=True)
+    assert topology.attached() == ("a", "b") and topology.unheard() == 0

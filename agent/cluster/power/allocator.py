@@ -233,6 +233,10 @@ class Allocator:
         )
         return min(full, max(full * self.derating.factor, floors))
 
+    def free_w(self, now: float) -> float:
+        """W that nobody may be drawing, neither from the supply nor through any contact."""
+        return min(self.ledger.left(limit, now) for limit in self._limits(now))
+
     def carried(self, now: float) -> frozenset[str]:
         """Whose load switch may be on: those whose floors fit into the supply and through every contact."""
         full = self._supply_w * (1 - self.stack.margin)
@@ -286,8 +290,10 @@ class Allocator:
 
     def _room(self, node: str, now: float) -> float:
         """What nobody else may be drawing: so one is raised only after the others have surely come down."""
-        limits = self.ledger.limits(self.usable_w(now), self.stack.contacts)
-        return min(self.ledger.left(limit, now, without=node) for limit in limits if node in limit.nodes)
+        return min(self.ledger.left(limit, now, without=node) for limit in self._limits(now) if node in limit.nodes)
+
+    def _limits(self, now: float) -> tuple[Limit, ...]:
+        return self.ledger.limits(self.usable_w(now), self.stack.contacts)
 
     def _is_gathering(self, now: float) -> bool:
         """The first beats after the quiet: who is heard first must not get what the others are about to ask for."""
@@ -332,7 +338,7 @@ class Allocator:
         """Pull the alert line where more may be drawn than is there, and floors are not all of it."""
         over = [
             limit
-            for limit in self.ledger.limits(self.usable_w(now), self.stack.contacts)
+            for limit in self._limits(now)
             if self.ledger.left(limit, now) < -_DUST_W and any(self._above_floor(node, now) for node in limit.nodes)
         ]
         if over:

@@ -9,11 +9,12 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from agent.cluster.fields import Check
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.power.allocator import Allocator
 from agent.cluster.power.rules import Contract, admit, explain, in_force
 from agent.cluster.power.service import PowerService
-from agent.cluster.power.wire import Ask, Book, Grant, Share, promise, read, to_json
+from agent.cluster.power.wire import ASK, BOOK, GRANT, Ask, Book, Grant, Share, promise, read, to_json
 from agent.cluster.trust.identity import TrustError
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
@@ -60,7 +61,7 @@ class PowerContracts:
             )
         holder = self._holder() or ask.node_id
         if holder != self.node_id:
-            return self._told(Grant, holder, {"ask": to_json(ask)})
+            return self._told(GRANT, holder, {"ask": to_json(ask)})
         return self._grant(ask)
 
     def books(self) -> tuple[Book, ...]:
@@ -69,11 +70,11 @@ class PowerContracts:
         if holder == own:
             return (self.book(),)
         if holder:
-            return (self._told(Book, holder, {"list": {}}),)
+            return (self._told(BOOK, holder, {"list": {}}),)
         books = [self.book()]
         for node in self._nodes() - {own}:
             try:
-                books.append(self._told(Book, node, {"list": {}}))
+                books.append(self._told(BOOK, node, {"list": {}}))
             except UnavailableError:  # its battery is its own matter
                 continue
         return tuple(books)
@@ -100,10 +101,10 @@ class PowerContracts:
         self._power.settle()
         return self._power.seat.holder
 
-    def _told(self, kind: type[T], node: str, body: Json) -> T:
+    def _told(self, check: Check[T], node: str, body: Json) -> T:
         answer = self._forward(node, body)
         try:
-            return read(kind, answer)
+            return read(check, answer)
         except RequestError as error:  # not our client's fault
             raise UnavailableError(
                 f"{node} says what is not understood: {error.message}", retry_after=RETRY_S, hint=error.hint
@@ -126,7 +127,7 @@ class PowerContracts:
         if holder not in ("", self.node_id):
             raise UnavailableError("this node shares out no supply any more", retry_after=RETRY_S)
         if "ask" in fields:
-            return to_json(self._grant(read(Ask, fields["ask"])))
+            return to_json(self._grant(read(ASK, fields["ask"])))
         if "list" in fields:
             return to_json(self.book())
         if isinstance(fields.get("cancel"), str):

@@ -11,18 +11,16 @@ No message carries a time of day: a lease counts from the node's own sending, on
 from __future__ import annotations
 
 import json
-import re
-import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, cast
+from dataclasses import asdict, dataclass
 
-from agent.cluster.power.fields import MAX_WATTS, Check, FieldError, count, flag, matching, number, or_none, priority
-from agent.cluster.power.rules import Priority
+from agent.cluster.fields import Check, FieldError, each, flag, matching, number, one_of, or_none, record, whole
+from agent.cluster.power.rules import PRIORITIES, Priority
 from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 
 MAX_BYTES = 8192
+MAX_WATTS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,18 +87,11 @@ class Handover:
 
 
 Message = PowerRequest | PowerGrant | Takeover | Handover
-_TYPES: Mapping[str, type[Message]] = {
-    "power-request": PowerRequest,
-    "power-grant": PowerGrant,
-    "power-takeover": Takeover,
-    "power-handover": Handover,
-}
-_NAMES = {kind: name for name, kind in _TYPES.items()}
 
 
 def encode(message: Message) -> bytes:
     """One line of JSON."""
-    body = {"type": _NAMES[type(message)], **cast("dict[str, object]", _plain(message))}
+    body = {"type": _NAMES[type(message)], **asdict(message)}
     return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -115,30 +106,13 @@ def decode(data: bytes) -> Message:
     if not isinstance(body, dict):
         raise _refusal(None, "it is not an object")
     name = body.pop("type", None)
-    kind = _TYPES.get(name) if isinstance(name, str) else None
-    if kind is None:
+    check = _CHECKS.get(name) if isinstance(name, str) else None
+    if check is None:
         raise _refusal("type", "it is none that is known")
     try:
-        return cast("Message", _build(kind, body))
+        return check("", body)
     except FieldError as error:
-        raise _refusal(error.field, error.why) from error
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, Term | Exposure | PowerRequest | PowerGrant | Takeover | Handover):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-    return value
-
-
-def _build(kind: type[Any], body: object) -> object:
-    checks = _FIELDS[kind]
-    if not isinstance(body, dict):
-        raise FieldError(kind.__name__, "an object is needed")
-    if body.keys() != checks.keys():
-        raise FieldError(str(min(body.keys() ^ checks.keys()))[:40], "a field is missing, or one too many")
-    return kind(**{name: check(name, body[name]) for name, check in checks.items()})
+        raise _refusal(error.place or None, error.why) from error
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -159,47 +133,48 @@ def _refusal(param: str | None, why: str) -> RequestError:
     )
 
 
-def _term(_field: str, value: object) -> object:
-    return _build(Term, value)
+def _book(place: str, value: object) -> tuple[Exposure, ...]:
+    book = each(_EXPOSURE, 2 * MOST_NODES)(place, value)  # those that have just left are among them
+    if len({one.node_id for one in book}) != len(book):
+        raise FieldError(place, "a node comes twice")
+    return book
 
 
-def _exposures(field: str, value: object) -> object:
-    if not isinstance(value, list) or len(value) > 2 * MOST_NODES:  # those that have just left are among them
-        raise FieldError(field, f"a list of at most {2 * MOST_NODES} is needed")
-    built = tuple(cast("Exposure", _build(Exposure, one)) for one in value)
-    if len({one.node_id for one in built}) != len(built):
-        raise FieldError(field, "a node comes twice")
-    return built
-
-
-_NODE_ID = matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"), "it has not the form of one")
-_TOKEN = matching(re.compile(r"[0-9a-f]{16,64}"), "it has not the form of one")
-_WATTS = _SECONDS = number(MAX_WATTS)
-_FIELDS: Mapping[type[Any], Mapping[str, Check]] = types.MappingProxyType(
+WATTS = number(MAX_WATTS)
+PRIORITY = one_of(PRIORITIES)
+NODE_ID = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the id of a node is needed")
+_SECONDS = number(10_000.0)
+_TOKEN = matching(r"[0-9a-f]{16,64}", "16 to 64 hex digits are needed")
+TERM = record(Term, {"number": whole(), "holder": NODE_ID, "birth": _TOKEN})
+_EXPOSURE = record(Exposure, {"node_id": NODE_ID, "watts": WATTS, "left_s": _SECONDS, "loaded": flag})
+_REQUEST = record(
+    PowerRequest,
     {
-        Term: {"number": count, "holder": _NODE_ID, "birth": _TOKEN},
-        PowerRequest: {
-            "node_id": _NODE_ID,
-            "boot": _TOKEN,
-            "term": or_none(_term),
-            "echo": count,
-            "seq": count,
-            "loaded": flag,
-            "held_w": _WATTS,
-            "want_w": _WATTS,
-            "priority": priority,
-            "measured_w": or_none(_WATTS),
-        },
-        PowerGrant: {
-            "node_id": _NODE_ID,
-            "boot": _TOKEN,
-            "term": _term,
-            "nonce": count,
-            "seq": count,
-            "watts": or_none(_WATTS),
-        },
-        Takeover: {"term": _term},
-        Exposure: {"node_id": _NODE_ID, "watts": _WATTS, "left_s": _SECONDS, "loaded": flag},
-        Handover: {"term": _term, "birth": _TOKEN, "exposures": _exposures},
-    }
+        "node_id": NODE_ID,
+        "boot": _TOKEN,
+        "term": or_none(TERM),
+        "echo": whole(),
+        "seq": whole(),
+        "loaded": flag,
+        "held_w": WATTS,
+        "want_w": WATTS,
+        "priority": PRIORITY,
+        "measured_w": or_none(WATTS),
+    },
 )
+_GRANT = record(
+    PowerGrant,
+    {"node_id": NODE_ID, "boot": _TOKEN, "term": TERM, "nonce": whole(), "seq": whole(), "watts": or_none(WATTS)},
+)
+_CHECKS: Mapping[str, Check[Message]] = {
+    "power-request": _REQUEST,
+    "power-grant": _GRANT,
+    "power-takeover": record(Takeover, {"term": TERM}),
+    "power-handover": record(Handover, {"term": TERM, "birth": _TOKEN, "exposures": _book}),
+}
+_NAMES: Mapping[type[Message], str] = {
+    PowerRequest: "power-request",
+    PowerGrant: "power-grant",
+    Takeover: "power-takeover",
+    Handover: "power-handover",
+}

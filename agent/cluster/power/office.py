@@ -103,8 +103,10 @@ class PowerOffice:
         serves = self.allocator is not None or self._resumes_w is not None
         self._topology.look(() if alone else cluster.links, faces, keep=serves)
         there = {node.id for node in cluster.nodes}
-        loose = self._loose.items()
-        self._loose = {} if alone else {one: last for one, last in loose if one in there or at - last < LOOSE_S}
+        if alone:
+            self._loose = {}
+        elif not self._topology.unexplained(self._own.node_id):  # else whoever is silent may still be behind that face
+            self._loose = {one: last for one, last in self._loose.items() if one in there or at - last < LOOSE_S}
         for node in self._loaded.keys() - {self._own.node_id, *self._topology.attached(self._loose)}:
             del self._loaded[node]  # who comes back speaks for itself anew
             self.modules.pop(node, None)
@@ -141,6 +143,8 @@ class PowerOffice:
             self._topology.said(node, faces)
             if node not in self._topology.attached() and (not faces or any(faces.values())):
                 self._loose[node] = now
+            else:
+                self._loose.pop(node, None)
         self._restack(now)
         grant = self.allocator.request(request, now)
         self._keep(now)
@@ -179,12 +183,17 @@ class PowerOffice:
                 self._file.keep(replace(self._file.kept, members=stack.members, contacts=self._topology.contacts))
 
     def _stack(self, now: float, everybody: bool) -> Stack:
-        """Who counts: all that were counted and are there still; newcomers when they have spoken, or after a while."""
+        """Who counts: all that were counted and are there still; newcomers when they have spoken, or after a while. So
+        do those that only a closed face tells of, at once where watts are free for them: most often it is a newcomer
+        whose tag is about to be read, and nobody is to come down for that."""
         if self.kind == "own":
             return Stack((self._own,))
-        attached = self._topology.attached(self._loose)
+        unheard = [f"unheard-{number}" for number in range(1, self._topology.unheard(self._loose) + 1)]
+        loose = (*self._loose, *unheard)
+        attached = self._topology.attached(loose)
         self._noticed = {node: self._noticed.get(node, now) for node in attached}
         counted = self.allocator.ledger.entries if self.allocator is not None else {}
+        free_w = self.allocator.free_w(now) if self.allocator is not None else 0.0
         members, dark = [], set()
         for node in (self._own.node_id, *(one for one in attached if one != self._own.node_id)):
             spoken = node in self._loaded
@@ -192,7 +201,10 @@ class PowerOffice:
                 members.append(self._member(node))
                 if spoken and not self._loaded[node]:
                     dark.add(node)
-        return Stack(tuple(members), self._topology.limits(self._loose), dark=frozenset(dark))
+            elif node in unheard and self._own.floor_w <= free_w:
+                free_w -= self._own.floor_w
+                members.append(self._member(node))
+        return Stack(tuple(members), self._topology.limits(loose), dark=frozenset(dark))
 
     def _member(self, node: str) -> Member:
         """Of whom nothing is known it is assumed that it is like this module."""

@@ -26,13 +26,12 @@ from agent.cluster.power.rules import Member
 from agent.cluster.power.seat import PowerSeat
 from agent.cluster.power.store import PowerFile
 from agent.cluster.power.wire import (
-    Module,
-    Promise,
+    MODULE,
+    PROMISES,
     message_from_json,
     message_to_json,
     promise,
     read,
-    read_list,
     to_json,
 )
 from agent.cluster.state import Cluster
@@ -240,7 +239,7 @@ class PowerService:
         try:
             answer = self.links.ask(holder, PURPOSE, body, ASK_S)
             message = None if answer.get("message") is None else message_from_json(answer["message"])
-            promises = None if answer.get("contracts") is None else read_list(Promise, answer["contracts"])
+            promises = None if answer.get("contracts") is None else read(PROMISES, answer["contracts"])
         except ThoxError as error:
             _log.debug("%s gives no watts: %s", holder, error)
             return
@@ -275,7 +274,7 @@ class PowerService:
         if all(node != one.id for one in cluster.nodes):
             raise RequestError("you are in no cluster with this node", hint="it may take a moment")
         if isinstance(message, PowerRequest) and message.node_id == node:
-            module, known = read(Module, fields.get("module")), read_list(Promise, fields.get("contracts"))
+            module, known = read(MODULE, fields.get("module")), read(PROMISES, fields.get("contracts"))
             if module.floor_w > module.peak_w:
                 raise RequestError("a floor is no higher than the peak", param="floor_w")
             with self.lock:

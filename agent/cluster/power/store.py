@@ -6,16 +6,15 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from agent import private_file
-from agent.cluster.power.fields import MAX_WATTS, count, number
-from agent.cluster.power.messages import Term
+from agent.cluster.fields import each, number, one_of, or_none, record, whole
+from agent.cluster.power.messages import NODE_ID, TERM, WATTS, Term
 from agent.cluster.power.rules import Member
-from agent.cluster.state import MOST_NODES, Link
+from agent.cluster.state import MOST_NODES, Link, Side
 
 _log = logging.getLogger(__name__)
-_watts = number(MAX_WATTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +55,36 @@ class PowerFile:
     def _load(self) -> Kept:
         """Nothing where there is none, or it cannot be read: a new office begins with a wait then."""
         try:
-            return _kept(json.loads(self._file.read_bytes()))
+            return _KEPT("", json.loads(self._file.read_bytes()))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             _log.error("%s cannot be read, the power contract begins anew: %s", self._file, error)
         return Kept()
 
 
-def _kept(body: dict[str, Any]) -> Kept:
-    term = body["term"]
-    members = tuple(
-        Member(str(one["node_id"]), _watts("floor_w", one["floor_w"]), _watts("peak_w", one["peak_w"]))
-        for one in body["members"]
-    )
-    contacts = tuple(Link(**one) for one in body["contacts"])
-    if len(members) > 2 * MOST_NODES or len(contacts) > 2 * MOST_NODES:
-        raise ValueError("more modules than a stack has")
-    return Kept(
-        term=None if term is None else Term(count("number", term["number"]), str(term["holder"]), str(term["birth"])),
-        number=count("number", body["number"]),
-        bound_w=_maybe_watts(body, "bound_w"),
-        came_up_w=_maybe_watts(body, "came_up_w"),
-        members=members,
-        contacts=contacts,
-    )
-
-
-def _maybe_watts(body: dict[str, Any], name: str) -> float | None:
-    return None if body[name] is None else _watts(name, body[name])
+_FIGURE = or_none(number(1e6))
+_FACE = one_of(get_args(Side))
+_MEMBER = record(Member, {"node_id": NODE_ID, "floor_w": WATTS, "peak_w": WATTS})
+_CONTACT = record(
+    Link,
+    {
+        "lower": NODE_ID,
+        "upper": NODE_ID,
+        "round_trip_ms": _FIGURE,
+        "gigabits": _FIGURE,
+        "lower_face": _FACE,
+        "upper_face": _FACE,
+    },
+)
+_KEPT = record(
+    Kept,
+    {
+        "term": or_none(TERM),
+        "number": whole(),
+        "bound_w": or_none(WATTS),
+        "came_up_w": or_none(WATTS),
+        "members": each(_MEMBER, 2 * MOST_NODES),
+        "contacts": each(_CONTACT, 2 * MOST_NODES),
+    },
+)

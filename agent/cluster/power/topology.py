@@ -1,7 +1,8 @@
 """Who hangs on the supply electrically, and through which contacts. Pure.
 
 What touches is told by tags (the links of a Cluster) and by the lines of the modules' faces. A contact that was seen
-once stays until one of its two faces is open: an agent that is silent draws its floor all the same.
+once stays until one of its two faces is open: an agent that is silent draws its floor all the same. A face that is
+closed, and that no tag explains, has a module on it whose agent was never heard: that draws its floor, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.cluster.power.rules import Limit
-from agent.cluster.state import Cluster, Link, Side
+from agent.cluster.state import MOST_NODES, Cluster, Link, Side
 
 Faces = Mapping[Side, bool]  # whether something lies on that face
 
@@ -69,26 +70,56 @@ class Topology:
         taken = {end for link in new for end in _ends(link)}  # one face touches one other
         mine = [link for link in self.contacts if keep or self._own in (link.lower, link.upper)]
         kept = [link for link in mine if not taken & set(_ends(link))]
-        self.contacts = tuple(link for link in sorted((*kept, *new), key=_ends) if not self._open(link))
+        found = sorted((*kept, *new), key=_ends)
+        self.contacts = tuple(link for link in found if not self._open(link))
+        for node, face in (end for link in found if self._open(link) for end in _ends(link)):
+            if node != self._own and face in self._faces.get(node, {}):  # a silent one cannot say so itself
+                self._faces[node] = {**self._faces[node], face: False}
 
     def said(self, node: str, faces: Faces) -> None:
         """What another node says of its faces."""
         self._faces[node] = dict(faces)
 
     def attached(self, loose: Iterable[str] = ()) -> tuple[str, ...]:
-        """Who hangs on this module's supply, itself included; ``loose``: who says so, and no tag does."""
-        found = chain(self.contacts, self._own)
-        return (*found, *sorted(set(loose) - set(found)))
+        """Who hangs on this module's supply, itself included; ``loose``: who says so, and no tag joins them to it."""
+        return tuple(node for part in self._parts(loose) for node in part)
+
+    def unexplained(self, node: str) -> int:
+        """How many faces of the modules that touch ``node``, and of itself, are closed by something no tag tells of."""
+        joined = {end for link in self.contacts for end in _ends(link)}
+        faces = [
+            (one, face) for one in chain(self.contacts, node) for face, on in self._faces.get(one, {}).items() if on
+        ]
+        return sum(end not in joined for end in faces)
+
+    def unheard(self, loose: Iterable[str] = ()) -> int:
+        """How many modules hang on this supply at least that were never heard of, as closed faces tell.
+
+        The parts of the stack that no tag joins stand somewhere in the same chain. Something lies on each unexplained
+        face at their ends; between two parts one silent module may close a face of both.
+        """
+        parts = self._parts(loose)
+        ends = [self.unexplained(part[0]) for part in parts]
+        gaps = sum(count > 0 for count in ends[1:])
+        return max(0, min(sum(ends) - gaps, MOST_NODES - sum(len(part) for part in parts)))
 
     def limits(self, loose: Iterable[str] = ()) -> tuple[Limit, ...]:
         """Each contact, with all that stand behind it, seen from the supply. The loose may stand behind any of them."""
-        order = chain(self.contacts, self._own)
-        place, beyond = order.index(self._own), frozenset(loose) - frozenset(order)
+        order, *others = self._parts(loose)
+        place, beyond = order.index(self._own), frozenset(node for part in others for node in part)
         sides = [order[upper:] for upper in range(place + 1, len(order))]
         sides += [order[: lower + 1] for lower in range(place)]
         if beyond and not sides:
             sides = [()]
         return tuple(Limit(self._contact_w, frozenset(side) | beyond) for side in sides)
+
+    def _parts(self, loose: Iterable[str]) -> list[tuple[str, ...]]:
+        """What tags join to this module, then what they join to each of the loose."""
+        parts = [chain(self.contacts, self._own)]
+        for node in sorted(set(loose)):
+            if not any(node in part for part in parts):
+                parts.append(chain(self.contacts, node))
+        return parts
 
     def _open(self, link: Link) -> bool:
         return any(self._faces.get(node, {}).get(face) is False for node, face in _ends(link))

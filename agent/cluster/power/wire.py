@@ -6,20 +6,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
-from agent.cluster.power.fields import MAX_WATTS, Check, FieldError, flag, matching, number, or_none, priority
-from agent.cluster.power.messages import Message, decode, encode
+from agent.cluster.fields import Check, FieldError, each, flag, matching, number, or_none, record, text
+from agent.cluster.power.messages import PRIORITY, WATTS, Message, decode, encode
 from agent.cluster.power.rules import Contract, Priority
 from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
 
 T = TypeVar("T")
 MAX_S = 10 * 86_400.0
-_LONGEST = 500  # characters of a reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,75 +117,69 @@ def message_from_json(body: object) -> Message:
     return decode(body.encode())
 
 
-def read(kind: type[T], body: object) -> T:
-    """One of the values above, each field of it typed and in range. Raises RequestError for anything else."""
+def read(check: Check[T], body: object) -> T:
+    """What one of the checks below makes of it. Raises RequestError where it is anything else."""
     try:
-        return _build(kind, body)
+        return check("", body)
     except FieldError as error:
-        raise _refusal(error.field, error.why) from error
+        raise _refusal(error.place or None, error.why) from error
 
 
-def read_list(kind: type[T], body: object) -> tuple[T, ...]:
-    """Of at most as many as a stack has modules, twice: those that have just left are among them."""
-    try:
-        return _build_all(kind, body)
-    except FieldError as error:
-        raise _refusal(error.field, error.why) from error
+def _refusal(param: str | None, why: str) -> RequestError:
+    where = f"{param}: " if param else ""
+    return RequestError(f"not understood: {where}{why}", hint="the nodes may run different versions", param=param)
 
 
-def _build(kind: type[T], body: object) -> T:
-    checks = _FIELDS[kind]
-    if not isinstance(body, dict) or body.keys() != checks.keys():
-        raise FieldError(kind.__name__, f"the fields of a {kind.__name__} are needed, and no others")
-    return kind(**{name: check(name, body[name]) for name, check in checks.items()})
-
-
-def _build_all(kind: type[T], body: object) -> tuple[T, ...]:
-    if not isinstance(body, list) or len(body) > 2 * MOST_NODES:
-        raise FieldError(kind.__name__, f"a list of at most {2 * MOST_NODES} is needed")
-    return tuple(_build(kind, one) for one in body)
-
-
-def _refusal(param: str, why: str) -> RequestError:
-    return RequestError(f"not understood: {param}: {why}", hint="the nodes may run different versions", param=param)
-
-
-def _text(field: str, value: object) -> object:
-    if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
-        raise FieldError(field, "text is needed")
-    return value
-
-
-def _of(kind: type[Any]) -> Check:
-    return lambda _field, value: _build(kind, value)
-
-
-def _each(kind: type[Any]) -> Check:
-    return lambda _field, value: _build_all(kind, value)
-
-
-_id = matching(re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"), "an id is needed")
-_watts, _seconds = number(MAX_WATTS), number(MAX_S)
-_BY_NAME: Mapping[str, Check] = {
-    "id": _id,
-    "node_id": _id,
-    "priority": priority,
-    "reason": _text,
-    "left_s": _seconds,
-    "ttl_s": _seconds,
-    "top": or_none(flag),
-    "bottom": or_none(flag),
-    "admitted": flag,
-    "silent": flag,
-    "applied_w": or_none(_watts),
-    "measured_w": or_none(_watts),
-    "supply_w": or_none(_watts),
-    "usable_w": or_none(_watts),
-    "promise": _of(Promise),
-    "grants": _each(Grant),
-    "shares": _each(Share),
-}
-_FIELDS: Mapping[type[Any], Mapping[str, Check]] = {
-    kind: {one.name: _BY_NAME.get(one.name, _watts) for one in fields(kind)}
-    for kind in (Module, Promise, Ask, Grant, Share, Book)
-}
+_MOST = 2 * MOST_NODES  # those that have just left are among them
+_ID = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", "an id is needed")
+_SECONDS = number(MAX_S)
+_ASKED = {"node_id": _ID, "requested_w": WATTS, "min_w": WATTS, "priority": PRIORITY}
+MODULE = record(
+    Module,
+    {
+        "floor_w": WATTS,
+        "peak_w": WATTS,
+        "applied_w": or_none(WATTS),
+        "top": or_none(flag),
+        "bottom": or_none(flag),
+    },
+)
+PROMISE = record(Promise, {"id": _ID, **_ASKED, "left_s": _SECONDS})
+PROMISES = each(PROMISE, _MOST)
+ASK = record(Ask, {**_ASKED, "ttl_s": _SECONDS})
+GRANT = record(
+    Grant,
+    {
+        "promise": PROMISE,
+        "granted_w": WATTS,
+        "floor_w": WATTS,
+        "applied_w": or_none(WATTS),
+        "supply_w": or_none(WATTS),
+        "reason": text(500),
+    },
+)
+GRANTS = each(GRANT, _MOST)
+_SHARE = record(
+    Share,
+    {
+        "node_id": _ID,
+        "planned_w": WATTS,
+        "counted_w": WATTS,
+        "measured_w": or_none(WATTS),
+        "applied_w": or_none(WATTS),
+        "floor_w": WATTS,
+        "peak_w": WATTS,
+        "admitted": flag,
+        "silent": flag,
+    },
+)
+BOOK = record(
+    Book,
+    {
+        "node_id": _ID,
+        "supply_w": or_none(WATTS),
+        "usable_w": or_none(WATTS),
+        "grants": GRANTS,
+        "shares": each(_SHARE, _MOST),
+    },
+)

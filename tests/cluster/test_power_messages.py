@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.cluster.power.fields import MAX_COUNT, MAX_WATTS
+from agent.cluster.fields import MAX_COUNT
 from agent.cluster.power.messages import (
     MAX_BYTES,
+    MAX_WATTS,
     Exposure,
     Handover,
     Message,

@@ -19,6 +19,7 @@ FLOORS: dict[str, int] = {
     "agent.quiet": 0,
     "agent.private_file": 0,
     "agent.engine.base": 1,
+    "agent.cluster.fields": 1,
     "agent.cluster.state": 1,
     "agent.nano": 2,
     "agent.engine": 2,

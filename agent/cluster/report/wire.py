@@ -6,16 +6,15 @@ A field that is not known is passed over, so that nodes of a newer version can s
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, get_args
 
-from agent.cluster.power.wire import Grant, read_list, to_json
+from agent.cluster.fields import Check, FieldError, Fields, each, flag, number, one_of, or_none, table, text, whole
+from agent.cluster.power.wire import GRANTS, Grant, to_json
 from agent.cluster.report.values import NodeReport, PowerState
 from agent.cluster.state import MOST_NODES, Node
 from agent.engine.base import EngineStatus
-from agent.errors import RequestError
 from agent.models.lease import HostedModel, State
 from hal.base import BoardFacts, Face, Quality, Reading
 
@@ -26,11 +25,12 @@ VERSION: Final = 1
 MOST_CHARACTERS: Final = 200
 MOST_OF_A_KIND: Final = 64  # zones, rails, models, checks ...
 MOST_GRANTS: Final = 2 * MOST_NODES  # a node has one contract at most; those of who has just left are among them
-MOST: Final = 1e15  # no number of a node is larger
+MOST: Final = 10**15  # no number of a node is larger
 
-_UNITS = ("W", "V", "A", "degC", "%")
-_QUALITIES = ("ok", "stale", "fault")
-_STATES = ("available", "loading", "loaded", "failed")
+_TEXT, _COUNT, _NUMBER = text(MOST_CHARACTERS), whole(MOST), number(MOST)
+_WORDS = table(_TEXT, _TEXT, MOST_OF_A_KIND)
+_UNIT: Check[Literal["W", "V", "A", "degC", "%"]] = one_of(("W", "V", "A", "degC", "%"))
+_KIND: Check[Literal["text", "embedding", "reranker"]] = one_of(("text", "embedding", "reranker"))
 
 
 class ReportError(ValueError):
@@ -88,38 +88,50 @@ def encode(report: NodeReport, now: float) -> Json:
 
 def decode(body: object, node: Node, now: float) -> NodeReport:
     """The report of ``node``, its times by this node's clock. Raises ReportError for whatever is none."""
-    fields = _Fields(body, "")
-    if fields.get("v") != VERSION:
-        raise ReportError("it is of another version")
-    power, machine = fields.inner("power"), fields.inner("machine")
+    try:
+        return _report(Fields("", body), node, now)
+    except FieldError as error:
+        raise ReportError(str(error)) from error
+
+
+def _report(fields: Fields, node: Node, now: float) -> NodeReport:
+    def reading(place: str, value: object) -> Reading:
+        return _reading(Fields(place, value), now)
+
+    def model(place: str, value: object) -> HostedModel:
+        return _hosted(Fields(place, value), now)
+
+    fields("v", whole(VERSION, VERSION))
+    readings = table(_TEXT, reading, MOST_OF_A_KIND)
+    power, machine = fields("power", Fields), fields("machine", Fields)
     return NodeReport(
         node=node,
-        board=fields.text("board"),
-        cores=fields.whole("cores"),
-        simulated=fields.flag("simulated"),
-        uptime_s=fields.number("uptime_s"),
-        zones=fields.table("zones", lambda each: _reading(each, now)),
+        board=fields("board", _TEXT),
+        cores=fields("cores", _COUNT),
+        simulated=fields("simulated", flag),
+        uptime_s=fields("uptime_s", _NUMBER),
+        zones=fields("zones", readings),
         power=PowerState(
-            total=power.maybe("total", lambda name: _reading(power.inner(name), now)),
-            rails=power.table("rails", lambda each: _reading(each, now)),
-            cap_w=power.maybe("cap_w", power.number),
-            floor_w=power.number("floor_w"),
-            peak_w=power.number("peak_w"),
-            external=power.maybe("external", power.flag),
-            supply=power.maybe("supply", lambda name: _reading(power.inner(name), now)),
-            battery=power.maybe("battery", lambda name: _reading(power.inner(name), now)),
+            total=power("total", or_none(reading)),
+            rails=power("rails", readings),
+            cap_w=power("cap_w", or_none(_NUMBER)),
+            floor_w=power("floor_w", _NUMBER),
+            peak_w=power("peak_w", _NUMBER),
+            external=power("external", or_none(flag)),
+            supply=power("supply", or_none(reading)),
+            battery=power("battery", or_none(reading)),
         ),
-        grants=_grants(fields.get("grants")),
-        faces=_faces(fields.inner("faces")),
+        grants=fields("grants", GRANTS),
+        faces=_faces(fields("faces", Fields)),
         machine=BoardFacts(
-            machine.text("name"), machine.whole("memory_bytes"), machine.number("tops"), machine.whole("cores")
+            machine("name", _TEXT), machine("memory_bytes", _COUNT), machine("tops", _NUMBER), machine("cores", _COUNT)
         ),
-        memory_available=fields.whole("memory_available"),
-        models=tuple(_hosted(each, now) for each in fields.rows("models")),
-        active_model=fields.maybe("active_model", fields.text),
-        kinds=frozenset(fields.texts("kinds")),
-        versions=fields.words("versions"),
-        checks=fields.words("checks"),
+        memory_available=fields("memory_available", _COUNT),
+        models=fields("models", each(model, MOST_OF_A_KIND)),
+        active_model=fields("active_model", or_none(_TEXT)),
+        kinds=frozenset(fields("kinds", each(_TEXT, MOST_OF_A_KIND))),
+        versions=fields("versions", _WORDS),
+        checks=fields("checks", _WORDS),
     )
 
 
@@ -147,143 +159,52 @@ def _model(model: HostedModel, now: float) -> Json:
     return told
 
 
-def _hosted(fields: _Fields, now: float) -> HostedModel:
-    name = fields.text("name")
+def _hosted(fields: Fields, now: float) -> HostedModel:
+    name, status = fields("name", _TEXT), fields("status", or_none(Fields))
     return HostedModel(
         name,
-        cast("State", fields.choice("state", _STATES)),
-        fields.number("seconds"),
-        status=fields.maybe("status", lambda status: _status(fields.inner(status), name, now)),
-        error=fields.text("error"),
+        fields("state", one_of(get_args(State))),
+        fields("seconds", _NUMBER),
+        status=None if status is None else _status(status, name, now),
+        error=fields("error", _TEXT),
     )
 
 
-def _status(fields: _Fields, model: str, now: float) -> EngineStatus:
-    age = fields.maybe("last_token_age_s", fields.number)
+def _status(fields: Fields, model: str, now: float) -> EngineStatus:
+    age = fields("last_token_age_s", or_none(_NUMBER))
     return EngineStatus(
         model,
-        cast("Literal['text', 'embedding', 'reranker']", fields.choice("kind", ("text", "embedding", "reranker"))),
-        fields.whole("context_length"),
-        fields.whole("slots"),
-        fields.whole("running"),
-        fields.whole("waiting"),
-        fields.whole("pages"),
-        fields.whole("pages_used"),
-        fields.text("fingerprint"),
+        fields("kind", _KIND),
+        fields("context_length", _COUNT),
+        fields("slots", _COUNT),
+        fields("running", _COUNT),
+        fields("waiting", _COUNT),
+        fields("pages", _COUNT),
+        fields("pages_used", _COUNT),
+        fields("fingerprint", _TEXT),
         None if age is None else now - age,
     )
 
 
-def _reading(fields: _Fields, now: float) -> Reading:
-    quality = cast("Quality", fields.choice("quality", _QUALITIES))
-    value = fields.maybe("value", lambda name: fields.number(name, least=-MOST))
+def _reading(fields: Fields, now: float) -> Reading:
+    value, quality = fields("value", or_none(number(MOST, -MOST))), fields("quality", one_of(get_args(Quality)))
     if (value is None) != (quality != "ok"):
-        raise fields.error("value", "a number, if its quality is ok and not else")
-    unit = cast("Literal['W', 'V', 'A', 'degC', '%']", fields.choice("unit", _UNITS))
-    return Reading(value, unit, quality, now - fields.number("age_s"), fields.text("source"))
+        raise FieldError(fields.place, "a value is needed where the quality is ok, and none else")
+    return Reading(value, fields("unit", _UNIT), quality, now - fields("age_s", _NUMBER), fields("source", _TEXT))
 
 
 def _grant(grant: Grant) -> Json:
     return to_json(replace(grant, reason=_cut(grant.reason)))
 
 
-def _grants(body: object) -> tuple[Grant, ...]:
-    try:
-        return read_list(Grant, body)
-    except RequestError as error:
-        raise ReportError(f"grants: {error.message}") from error
-
-
-def _faces(fields: _Fields) -> Mapping[Face, bool]:
-    faces: tuple[Face, ...] = ("top", "bottom")
-    return {face: fields.flag(face) for face in faces if fields.get(face) is not None}
-
-
-class _Fields:
-    """The fields of one JSON object; whatever is not what it should be raises ReportError with its place."""
-
-    def __init__(self, body: object, at: str) -> None:
-        self._at = at
-        if not isinstance(body, dict):
-            raise ReportError(f"{at.rstrip('.') or 'it'} is no object")
-        self._body = body
-
-    def get(self, name: str) -> object:
-        return self._body.get(name)
-
-    def error(self, name: str, wanted: str) -> ReportError:
-        return ReportError(f"{self._at}{name} is to be {wanted}")
-
-    def text(self, name: str) -> str:
-        return _text(self.get(name), self._at + name)
-
-    def number(self, name: str, least: float = 0.0) -> float:
-        value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(name, "a number")
-        if not least <= value <= MOST or not math.isfinite(value):
-            raise self.error(name, "in range")
-        return float(value)
-
-    def whole(self, name: str) -> int:
-        value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
-            raise self.error(name, "a whole number, 0 or more")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.get(name)
-        if not isinstance(value, bool):
-            raise self.error(name, "true or false")
-        return value
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or value not in choices:
-            raise self.error(name, "one of " + ", ".join(choices))
-        return value
-
-    def maybe(self, name: str, read: Callable[[str], T]) -> T | None:
-        """None for null, and for what is not there."""
-        return None if self.get(name) is None else read(name)
-
-    def inner(self, name: str) -> _Fields:
-        return _Fields(self.get(name), f"{self._at}{name}.")
-
-    def rows(self, name: str) -> list[_Fields]:
-        return [_Fields(each, f"{self._at}{name}[{at}].") for at, each in enumerate(self._list(name))]
-
-    def texts(self, name: str) -> list[str]:
-        return [_text(each, f"{self._at}{name}[{at}]") for at, each in enumerate(self._list(name))]
-
-    def table(self, name: str, read: Callable[[_Fields], T]) -> dict[str, T]:
-        return {key: read(_Fields(each, f"{self._at}{name}.{key}.")) for key, each in self._pairs(name)}
-
-    def words(self, name: str) -> dict[str, str]:
-        return {key: _text(each, f"{self._at}{name}.{key}") for key, each in self._pairs(name)}
-
-    def _list(self, name: str) -> list[object]:
-        value = self.get(name)
-        if not isinstance(value, list) or len(value) > MOST_OF_A_KIND:
-            raise self.error(name, f"a list of {MOST_OF_A_KIND} at most")
-        return value
-
-    def _pairs(self, name: str) -> list[tuple[str, object]]:
-        value = self.get(name)
-        if not isinstance(value, dict) or len(value) > MOST_OF_A_KIND:
-            raise self.error(name, f"an object of {MOST_OF_A_KIND} fields at most")
-        return [(_text(key, f"a name in {self._at}{name}"), each) for key, each in value.items()]
-
-
-def _text(value: object, at: str) -> str:
-    """No control characters: it may reach a terminal."""
-    if not isinstance(value, str) or len(value) > MOST_CHARACTERS or not value.isprintable():
-        raise ReportError(f"{at} is to be a text of {MOST_CHARACTERS} characters at most")
-    return value
+def _faces(fields: Fields) -> Mapping[Face, bool]:
+    """Of one that does not say, nothing."""
+    said = {face: fields(face, or_none(flag)) for face in get_args(Face)}
+    return {face: closed for face, closed in said.items() if closed is not None}
 
 
 def _cut(text: str) -> str:
-    """As ``_text`` takes it."""
+    """As ``decode`` takes it."""
     plain = text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
     return plain if len(plain) <= MOST_CHARACTERS else plain[: MOST_CHARACTERS - 1] + "…"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from agent.cluster.fields import FieldError, flag, one_of, record, uuid_text, whole
 from agent.cluster.trust.identity import TrustError
 
 Decision = Literal["host", "enter", "same"]
@@ -25,23 +25,17 @@ class Standpoint:
         return asdict(self)
 
 
+_STANDPOINT: Final = record(
+    Standpoint, {"stack": uuid_text, "members": whole(least=1), "locked": flag, "other": one_of(_KNOWN)}
+)
+
+
 def standpoint_from_json(body: object) -> Standpoint:
     """Raises TrustError."""
     try:
-        if not isinstance(body, dict):
-            raise ValueError
-        said = Standpoint(**body)
-        if (
-            str(uuid.UUID(said.stack)) != said.stack
-            or type(said.members) is not int
-            or said.members < 1
-            or type(said.locked) is not bool
-            or said.other not in _KNOWN
-        ):
-            raise ValueError
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TrustError("The other device does not say where it stands") from error
-    return said
+        return _STANDPOINT("", body)
+    except FieldError as error:
+        raise TrustError(f"The other device does not say where it stands: {error}") from error
 
 
 def decide(mine: Standpoint, theirs: Standpoint) -> Decision:

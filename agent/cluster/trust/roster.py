@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from agent.cluster.trust.identity import KnownIdentity, TrustError, read_identity
+from agent.cluster.fields import FieldError, each, flag, one_of, record, text, uuid_text, whole
+from agent.cluster.trust.identity import CERTIFICATE_BYTES, KnownIdentity, TrustError, read_identity
 
 Standing = Literal["allowed", "member", "forgotten"]
 STANDINGS: Final[tuple[Standing, ...]] = ("allowed", "member", "forgotten")  # each stricter than the one before
@@ -129,51 +130,43 @@ def alone(identity: KnownIdentity) -> Roster:
 def roster_from_json(body: object) -> Roster:
     """Raises TrustError for anything that ``to_json`` could not have written."""
     try:
-        fields = _fields(body, "stack", "locked", "lock_version", "absorbed", "entries")
-        if type(fields["locked"]) is not bool:
-            raise ValueError
-        if any(
-            not isinstance(fields[each], list) or len(fields[each]) > MOST_ENTRIES for each in ("entries", "absorbed")
-        ):
-            raise ValueError
-        return Roster(
-            _uuid(fields["stack"]),
-            _entries(fields["entries"]),
-            fields["locked"],
-            _version(fields["lock_version"]),
-            frozenset(_uuid(each) for each in fields["absorbed"]),
-        )
-    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
-        raise TrustError("This is no roster of a stack") from error
+        return _ROSTER("", body)
+    except FieldError as error:
+        raise TrustError(f"This is no roster of a stack: {error}") from error
 
 
-def _entries(bodies: Iterable[object]) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for body in bodies:
-        fields = _fields(body, "certificate", "standing", "version", "by")
-        if fields["standing"] not in STANDINGS:
-            raise ValueError
-        identity = read_identity(base64.b64decode(fields["certificate"], validate=True))
-        entry = Entry(identity, fields["standing"], _version(fields["version"]), _uuid(fields["by"]))
-        if identity.fingerprint in entries:
-            raise ValueError
-        entries[identity.fingerprint] = entry
-    return entries
+def _identity(place: str, value: object) -> KnownIdentity:
+    """Raises TrustError, too."""
+    try:
+        return read_identity(base64.b64decode(text(2 * CERTIFICATE_BYTES)(place, value), validate=True))
+    except binascii.Error as error:
+        raise FieldError(place, "base64 is needed") from error
 
 
-def _fields(body: object, *names: str) -> dict[str, Any]:
-    if not isinstance(body, dict) or set(body) != set(names):
-        raise ValueError
-    return body
+def _entry(certificate: KnownIdentity, standing: Standing, version: int, by: str) -> Entry:
+    return Entry(certificate, standing, version, by)
 
 
-def _version(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= MOST_VERSION:
-        raise ValueError
-    return value
+def _roster(
+    stack: str, locked: bool, lock_version: int, absorbed: tuple[str, ...], entries: tuple[Entry, ...]
+) -> Roster:
+    by_key = {entry.identity.fingerprint: entry for entry in entries}
+    if len(by_key) != len(entries):
+        raise FieldError("entries", "a key comes twice")
+    return Roster(stack, by_key, locked, lock_version, frozenset(absorbed))
 
 
-def _uuid(value: object) -> str:
-    if not isinstance(value, str) or str(uuid.UUID(value)) != value:
-        raise ValueError
-    return value
+_VERSION: Final = whole(MOST_VERSION)
+_ENTRY: Final = record(
+    _entry, {"certificate": _identity, "standing": one_of(STANDINGS), "version": _VERSION, "by": uuid_text}
+)
+_ROSTER: Final = record(
+    _roster,
+    {
+        "stack": uuid_text,
+        "locked": flag,
+        "lock_version": _VERSION,
+        "absorbed": each(uuid_text, MOST_ENTRIES),
+        "entries": each(_ENTRY, MOST_ENTRIES),
+    },
+)

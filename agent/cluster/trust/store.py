@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import threading
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent import private_file
+from agent.cluster.fields import Fields, number, whole
+from agent.cluster.trust.clock import LAST
 from agent.cluster.trust.identity import TrustError
 from agent.cluster.trust.roster import Roster, roster_from_json
 from agent.errors import ThoxError
@@ -85,12 +86,11 @@ def _encoded(state: TrustState) -> bytes:
     return json.dumps(body, indent=1).encode()
 
 
-def _decoded(body: dict[str, object]) -> TrustState:
+def _decoded(body: object) -> TrustState:
     """Raises ValueError or TrustError."""
-    try:
-        incarnation, time_s = int(str(body["incarnation"])), float(str(body["time_s"]))
-        if incarnation < 0 or not math.isfinite(time_s):
-            raise ValueError("out of range")
-        return TrustState(roster_from_json(body["roster"]), incarnation, time_s)
-    except (KeyError, TypeError) as error:
-        raise ValueError("not a trust file") from error
+    fields = Fields("", body)
+    return TrustState(
+        fields("roster", lambda _place, roster: roster_from_json(roster)),
+        fields("incarnation", whole()),
+        fields("time_s", number(LAST)),
+    )

@@ -130,8 +130,9 @@ def record(kind: Callable[..., T], fields: Mapping[str, Check[Any]]) -> Check[T]
         if not isinstance(value, dict):
             raise FieldError(place, "an object is needed")
         if value.keys() != fields.keys():
-            odd = min(value.keys() ^ fields.keys())
-            raise FieldError(place, f"{odd!a:.40} is {'missing' if odd in fields else 'one field too many'}")
+            odd = ascii(min(value.keys() ^ fields.keys()))[1:-1][:40]
+            name = kind.__name__.strip("_")
+            raise FieldError(_inside(place, odd), f"the fields of a {name} are needed, and no others")
         return kind(**{name: one(_inside(place, name), value[name]) for name, one in fields.items()})
 
     return check

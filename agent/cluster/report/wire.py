@@ -101,7 +101,8 @@ def _report(fields: Fields, node: Node, now: float) -> NodeReport:
     def model(place: str, value: object) -> HostedModel:
         return _hosted(Fields(place, value), now)
 
-    fields("v", whole(VERSION, VERSION))
+    if fields("v", _COUNT) != VERSION:
+        raise FieldError("v", "it is of another version")
     readings = table(_TEXT, reading, MOST_OF_A_KIND)
     power, machine = fields("power", Fields), fields("machine", Fields)
     return NodeReport(

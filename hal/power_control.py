@@ -1,5 +1,8 @@
 """Takes steps of the ladder: writes the caps of GPU and processors, and reads back what really stands. Needs root.
 
+Nothing here waits: caps are taken within a millisecond, and one of NVIDIA's modes is set beside, which takes seconds and
+brings caps of its own, so the step's are written again while it lasts and when it has ended.
+
 What is read back counts, never what a tool says: NVIDIA's own goes on naming the old mode, and says nothing, when a new
 one needs a reboot.
 """
@@ -12,6 +15,7 @@ from collections.abc import Callable
 
 from hal.base import HardwareError, MissingPartError
 from hal.power_ladder import Ladder, Step
+from hal.power_mode_switch import ModeSwitch
 from hal.sysfs import Sysfs
 
 log = logging.getLogger(__name__)
@@ -48,16 +52,15 @@ class _Clock:
 
 
 class PowerControl:
-    """``gpu`` is the name of the GPU's device; empty: there is none to cap. ``switch_mode`` sets one of NVIDIA's modes.
+    """``gpu`` is the name of the GPU's device; empty: there is none to cap. ``modes`` sets one of NVIDIA's modes.
 
     Raises MissingPartError when the ladder caps a clock that is not there.
     """
 
-    def __init__(
-        self, sysfs: Sysfs, ladder: Ladder, gpu: str, switch_mode: Callable[[int], None] = lambda _: None
-    ) -> None:
+    def __init__(self, sysfs: Sysfs, ladder: Ladder, gpu: str, modes: ModeSwitch | None = None) -> None:
         self.ladder = ladder
-        self._sysfs, self._switch_mode = sysfs, switch_mode
+        self._sysfs, self._modes = sysfs, modes or ModeSwitch()
+        self._step = ladder.top  # that was asked for last
         self._gpu = _gpu(sysfs, gpu) if gpu else None
         self._cpus = [_cpu(sysfs, folder) for folder in sysfs.names("sys/devices/system/cpu/cpufreq/policy*")]
         if self._gpu is None and any(step.gpu_hz is not None for step in ladder.steps):
@@ -69,12 +72,26 @@ class PowerControl:
 
     def apply(self, watts: float) -> Step:
         """Take the ladder's step for ``watts``; returns the step that stands then."""
-        step = self.ladder.at(watts)
-        self._cap(step)  # at once; a mode may take seconds
-        if step.mode is not None and step.mode != self._mode():
-            self._switch_mode(step.mode)
-            self._cap(step)  # a mode brings caps of its own
+        self._step = step = self.ladder.at(watts)
+        self._cap(step)
+        if step.mode is not None and (self._modes.runs or step.mode != self._mode()):
+            self._modes.ask(step.mode)
         return self.standing()
+
+    @property
+    def switching(self) -> bool:
+        """Whether a mode is being set: ``tend`` is to be called often until it is."""
+        return self._modes.runs
+
+    def tend(self) -> None:
+        """Keep the step's caps against those that a mode brings."""
+        if self._modes.runs:
+            ended = self._modes.tend()
+            if ended or self.standing().worst_w > self._step.worst_w:
+                self._cap(self._step)
+
+    def close(self) -> None:
+        self._modes.close()
 
     def standing(self) -> Step:
         """The step that is in force, from what sysfs reads now."""

@@ -21,7 +21,6 @@ import pwd
 import select
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,7 @@ PACKET_BYTES = 512
 LONGEST_TTL_S = 60.0
 CLIENTS = 8
 RETRY_S = 1.0  # after a floor that was not taken
-NVPMODEL = "/usr/sbin/nvpmodel"
+TEND_S = 0.01  # while a power mode is being set, which brings caps of its own
 LADDER = "/etc/thox/ladder.json"  # measured on this module
 MODES = "/etc/nvpmodel.conf"
 
@@ -73,6 +72,8 @@ class PowerHelper:
         """Serve what comes within ``timeout`` seconds, and look after the switch."""
         if self._ends is not None:
             timeout = max(0.0, min(timeout, self._ends - self._clock()))
+        if self._control.switching:
+            timeout = min(timeout, TEND_S)
         for ready in select.select([self._server, *self._clients], [], [], timeout)[0]:
             if ready is self._server:
                 self._accept()
@@ -80,10 +81,12 @@ class PowerHelper:
                 self._serve(ready)
         if self._ends is not None and self._clock() >= self._ends:
             self._drop()
+        self._control.tend()
 
     def close(self) -> None:
         for each in (self._server, *self._clients):
             each.close()
+        self._control.close()
 
     def _drop(self) -> None:
         standing = self._control.apply(0.0)
@@ -167,15 +170,6 @@ def members_of(group: str) -> Callable[[int, int], bool]:
     return allowed
 
 
-def switch_mode(mode: int, program: str = NVPMODEL) -> None:
-    """Ask NVIDIA's tool for a mode. What it says is not believed, so failures are only logged; a question whether to
-    reboot gets no answer."""
-    try:
-        subprocess.run([program, "-m", str(mode)], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, env={})
-    except (OSError, subprocess.SubprocessError) as error:
-        log.error("the power mode was not switched: %s", error)
-
-
 def this_ladder(sysfs: Sysfs, board: str, file: str = LADDER) -> Ladder:
     """The ladder that was measured on this module, else one of its power modes. Raises HardwareError."""
     measured = sysfs.text_or(file)
@@ -198,7 +192,7 @@ def main() -> None:
     sysfs, board = Sysfs(), recognise()
     try:
         gpu = options.gpu if options.gpu is not None else wiring(board).gpu if board else ""
-        control = PowerControl(sysfs, this_ladder(sysfs, board.name if board else "", options.ladder), gpu, switch_mode)
+        control = PowerControl(sysfs, this_ladder(sysfs, board.name if board else "", options.ladder), gpu)
         helper = PowerHelper(control, options.socket, members_of(options.group))
         os.chown(options.socket, 0, grp.getgrnam(options.group).gr_gid)
     except (HardwareError, OSError) as error:

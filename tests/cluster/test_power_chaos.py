@@ -60,7 +60,8 @@ class Hands:
         stacks = self.stack.world.state.stacks
         if len(stacks) > 1:
             lower, upper = self.dice.sample(stacks, 2)
-            silent = any(not self.stack[name].runs for name in (*lower, *upper))  # whom only closed faces tell of
+            hung = any(not self.stack[name].runs for name in (*lower, *upper))
+            silent = hung or bool(self.stack.cuts)  # whom only closed faces tell of
             (self.stack.hands(4.0) if silent else self.stack.hands()).stack(lower[-1], upper[0])
 
     def alert(self, name: str) -> None:

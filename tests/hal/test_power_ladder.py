@@ -11,7 +11,7 @@ from board_trees import AGX_ORIN, CPU_KHZ, GPU, GPU_HZ, JETSONS, ORIN_NANO, ORIN
 from hal.base import BoardFacts, HardwareError, MissingPartError
 from hal.boards import wiring
 from hal.power_control import WRITABLE, PowerControl
-from hal.power_helper import switch_mode, this_ladder
+from hal.power_helper import this_ladder
 from hal.power_ladder import Ladder, Step, dumps, from_modes, ladder, loads
 from hal.power_modes import parse
 from hal.sysfs import Sysfs
@@ -152,32 +152,6 @@ def test_a_cap_that_does_not_take_is_told_by_what_stands(nx: BoardTree) -> None:
     cap.mkdir()  # opening it for writing fails, whoever asks
     assert power.apply(10.0).worst_w == 40.0
     assert nx.text(CPU_CAP) == "1190400", "the others are capped all the same"
-
-
-def test_a_mode_is_switched_when_it_is_another_and_its_own_caps_do_not_win(nx: BoardTree) -> None:
-    asked: list[int] = []
-
-    def tool(mode: int) -> None:
-        asked.append(mode)
-        nx.put("var/lib/nvpmodel/status", f"pmode:{mode:04d}")
-        nx.put(GPU_CAP, GPU_HZ[-1])  # as a mode does: it brings its own
-
-    steps = (Step(10.0, 408_000_000, 1_190_400, mode=3), Step(40.0, mode=0))
-    power = PowerControl(Sysfs(nx.root), ladder(steps), "17000000.gpu", tool)
-    assert power.apply(10.0).worst_w == 10.0 and nx.text(GPU_CAP) == "408000000"
-    power.apply(10.0)
-    assert asked == [3]
-
-
-def test_a_tool_that_fails_silently_is_not_believed(nx: BoardTree, tmp_path: Path) -> None:
-    script = tmp_path / "nvpmodel"
-    script.write_text('#!/bin/sh\necho "NVPM WARN: reboot required, continue? (YES/NO):"\nread answer\nexit 0\n')
-    script.chmod(0o755)
-    steps = (Step(10.0, 408_000_000, 1_190_400, mode=1), Step(40.0, mode=0))
-    sysfs = Sysfs(nx.root)
-    power = PowerControl(sysfs, ladder(steps), "17000000.gpu", lambda mode: switch_mode(mode, str(script)))
-    assert power.apply(10.0).worst_w == 10.0  # the caps hold without it
-    switch_mode(1, str(tmp_path / "absent"))  # is logged, and no more
 
 
 def test_the_gpu_is_found_under_the_names_of_older_kernels(tmp_path: Path) -> None:

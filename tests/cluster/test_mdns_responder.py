@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 from ether import Ether, Heard, question, records, response
@@ -274,3 +276,8 @@ def test_no_packet_whatever_is_in_it_breaks_the_responder(data: st.DataObject) -
     for packet in responder.hear(bytes(mangled), source, now):
         assert len(packet.data) <= 1500
     responder.tick(now + 60.0)
+
+
+def test_a_device_that_tells_nobody_of_itself_does_not_wait_for_the_package_that_would() -> None:
+    imported = "import sys, agent.cluster.service; sys.exit('zeroconf' in sys.modules or 'ifaddr' in sys.modules)"
+    subprocess.run([sys.executable, "-c", imported], check=True, timeout=60)

@@ -1,7 +1,7 @@
 """Takes steps of the ladder: writes the caps of GPU and processors, and reads back what really stands. Needs root.
 
-Nothing here waits: caps are taken within a millisecond, and one of NVIDIA's modes is set beside, which takes seconds and
-brings caps of its own, so the step's are written again while it lasts and when it has ended.
+Nothing here waits: caps are taken within a millisecond. One of NVIDIA's modes, which takes seconds and brings caps of
+its own, is set beside; the step's caps are written again while it lasts and when it has ended.
 
 What is read back counts, never what a tool says: NVIDIA's own goes on naming the old mode, and says nothing, when a new
 one needs a reboot.

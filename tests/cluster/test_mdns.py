@@ -120,7 +120,7 @@ def test_two_leaders_on_one_lan_leave_the_name_to_one_and_the_other_says_so(lan:
 
 def test_each_network_is_one_of_its_own_and_one_that_is_not_served_hears_nothing(lan: Lan, announce: Announce) -> None:
     """On the first two leaders meet, of which 10.0.0.2 has the later data; on the second there is one of them alone."""
-    with Lan() as second, second.bridge, socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as tap:
+    with Lan() as second, second.switch, socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as tap:
         tap.setblocking(False)
         everywhere, bound, alone = (lan.host(f"10.0.0.{number}/24") for number in (1, 2, 3))
         for number, host in enumerate((everywhere, bound, alone), 1):

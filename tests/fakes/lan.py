@@ -1,7 +1,8 @@
-"""A LAN of this machine's own: hosts in network namespaces on one bridge, which nothing outside can reach.
+"""A LAN of this machine's own: hosts in network namespaces on bridges, which nothing outside can reach.
 
 A namespace belongs to a thread, and the sockets and threads that it makes stay in it. So a test may start what it
-tests on several hosts of one process. All is gone when the LAN is closed.
+tests on several hosts of one process, and processes there, too. All is gone when the LAN is closed, or this process is
+at its end, and those that it started.
 """
 
 from __future__ import annotations
@@ -30,41 +31,52 @@ def why_not() -> str:
 
 
 class Lan:
-    """A bridge in a namespace of its own, and the hosts on it."""
+    """Bridges in a namespace of their own, and the hosts on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *bridges: str) -> None:
+        """``br0`` alone where none is named."""
         self._numbers = count(1)
+        self._bridges = bridges or ("br0",)
         self._hosts: list[Host] = []
-        self.bridge = Host()
-        self._hosts.append(self.bridge)
-        self.bridge.ip("link add br0 type bridge mcast_snooping 0")
-        self.bridge.ip("link set br0 up")
+        self.switch = self._new()
+        for bridge in self._bridges:
+            self.switch.ip(f"link add {bridge} type bridge mcast_snooping 0")
+            self.switch.ip(f"link set {bridge} up")
 
     def __enter__(self) -> Lan:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         for host in self._hosts:
             host.close()
+        self._hosts.clear()
 
     def host(self, *addresses: str) -> Host:
-        """One more, with these addresses and their prefixes on ``eth0``."""
-        host = Host()
-        self._hosts.append(host)
-        self.plug(host, "eth0", *addresses)
+        """One more, with these addresses and their prefixes, if any, on ``eth0``."""
+        host = self._new()
+        host.ip("link set lo up")
+        if addresses:
+            self.plug(host, "eth0", *addresses)
         return host
 
-    def plug(self, host: Host, interface: str, *addresses: str) -> None:
-        """Give the host an interface on this LAN."""
+    def plug(self, host: Host, interface: str, *addresses: str, bridge: str = "", port: str = "") -> None:
+        """Give the host an interface on a bridge, the first unless one is named. ``port``: the other end's name."""
         number = next(self._numbers)
-        port = f"port{number}"
+        port = port or f"port{number}"
         # The kernel says at once that a pair is up, but a second later where both ends happen to have the same index.
-        self.bridge.ip(f"link add {port} index {1000 + number} type veth peer name {interface} netns {host.path}")
-        self.bridge.ip(f"link set {port} master br0 up")
-        host.ip("link set lo up")
+        self.switch.ip(f"link add {port} index {1000 + number} type veth peer name {interface} netns {host.path}")
+        self.switch.ip(f"link set {port} master {bridge or self._bridges[0]} up")
         for address in addresses:  # before it is up, and with no search for a second owner: usable at once
             host.ip(f"address add {address} dev {interface}{' nodad' if ':' in address else ''}")
         host.ip(f"link set {interface} up")
+
+    def _new(self) -> Host:
+        host = Host()
+        self._hosts.append(host)
+        return host
 
 
 class Host:
@@ -103,8 +115,18 @@ class Host:
 
     def ip(self, command: str) -> None:
         """``ip COMMAND`` there."""
+        self.run("ip", *command.split())
+
+    def run(self, *command: str) -> str:
+        """What a command says there."""
         with self:
-            subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True)
+            return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+    @property
+    def within(self) -> tuple[str, ...]:
+        """A command that runs the rest of its line there, in a process which sees this host's interfaces in /sys."""
+        own_sys = 'mount -t sysfs none /sys && exec "$0" "$@"'
+        return ("nsenter", f"--net={self.path}", "unshare", "-m", "sh", "-c", own_sys)
 
     def close(self) -> None:
         os.close(self._fd)

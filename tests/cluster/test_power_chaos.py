@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 
 import pytest
-from virtual_stack import VirtualStack
+from virtual_stack import NOTICE_S, VirtualStack
 
 from agent.cluster.power.wire import Ask
 from agent.errors import ThoxError
@@ -62,7 +62,9 @@ class Hands:
             lower, upper = self.dice.sample(stacks, 2)
             hung = any(not self.stack[name].runs for name in (*lower, *upper))
             silent = hung or bool(self.stack.cuts)  # whom only closed faces tell of
-            (self.stack.hands(4.0) if silent else self.stack.hands()).stack(lower[-1], upper[0])
+            sources = self.stack.world.state.sources.keys()
+            both = not sources.isdisjoint(lower) and not sources.isdisjoint(upper)  # until they are one cluster
+            self.stack.hands(4.0 if silent else 1.6 if both else NOTICE_S).stack(lower[-1], upper[0])
 
     def alert(self, name: str) -> None:
         self.stack.world.fail("alert", name)

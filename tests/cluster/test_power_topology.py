@@ -18,14 +18,25 @@ def faces(top: bool, bottom: bool) -> Faces:
 
 def test_of_several_supplies_the_lowest_in_the_stack_feeds_it_whatever_their_ids() -> None:
     stack = cluster(("d", "a"), ("a", "c"), powered="cd")
-    assert {feeder(stack, one, external=one in "cd") for one in "dac"} == {"d"}
-    assert feeder(stack, "d", external=False) == "c"  # it knows best whether a supply is in it
-    assert feeder(stack, "b", external=True) == "b"  # another stack
+    assert {feeder(stack, stack.links, one, external=one in "cd") for one in "dac"} == {"d"}
+    assert feeder(stack, stack.links, "d", external=False) == "c"  # it knows best whether a supply is in it
+    assert feeder(stack, stack.links, "b", external=True) == "b"  # another stack
 
 
 def test_where_no_tag_tells_of_a_supply_in_the_chain_it_is_one_of_the_cluster() -> None:
-    assert feeder(cluster(("a", "b"), powered="cd"), "a", external=False) == "c"
-    assert feeder(cluster(("a", "b")), "a", external=False) is None
+    pair = cluster(("a", "b"), powered="cd")
+    assert feeder(pair, pair.links, "a", external=False) == "c"
+    assert feeder(cluster(), (), "a", external=False) is None
+
+
+def test_a_silent_module_between_two_supplies_hides_the_lower_one_from_nobody() -> None:
+    topology = Topology("c", 50.0)
+    topology.look(cluster(("a", "b"), ("b", "c")).links, faces(False, True), keep=False)
+    topology.look((), faces(False, True), keep=False)  # b hangs
+    heard = cluster(powered="ac", there="ac")
+    assert feeder(heard, topology.contacts, "c", external=True) == "a"
+    topology.look((), faces(False, False), keep=False)
+    assert feeder(heard, topology.contacts, "c", external=True) == "c"
 
 
 def test_only_a_module_that_feels_nobody_and_is_felt_by_nobody_stands_alone() -> None:
@@ -66,11 +77,15 @@ def test_a_contact_stays_until_a_face_of_it_is_open_or_touches_another() -> None
     assert topology.attached() == ("a",)
 
 
-def test_who_hears_not_of_all_faces_keeps_only_what_touches_itself() -> None:
+def test_who_hears_not_of_all_faces_keeps_what_is_joined_to_itself() -> None:
     topology = Topology("b", 50.0)
     topology.look(cluster(("a", "b"), ("b", "c"), ("c", "d")).links, faces(True, True), keep=False)
     topology.look((), faces(True, True), keep=False)
-    assert topology.attached() == ("a", "b", "c")
+    assert topology.attached() == ("a", "b", "c", "d")
+    topology.look((), faces(False, True), keep=False)
+    assert topology.attached() == ("a", "b")
+    topology.look((), faces(True, True), keep=False)
+    assert topology.attached() == ("a", "b")
 
 
 def test_a_closed_face_that_no_tag_explains_has_a_module_on_it_that_was_never_heard() -> None:
@@ -117,3 +132,13 @@ def test_a_contact_that_is_open_at_one_end_is_open_at_the_end_of_a_silent_module
     topology.said("c", faces(False, False))
     topology.look(cluster().links, faces(True, False), keep=True)
     assert topology.attached() == ("a", "b") and topology.unheard() == 0
+
+
+def test_a_tag_that_was_read_since_outweighs_what_was_said_of_a_face_before() -> None:
+    topology = Topology("a", 50.0)
+    topology.said("b", faces(False, False))
+    topology.look(cluster(("b", "a")).links, faces(False, True), keep=True)
+    assert topology.attached() == ("b", "a")
+    topology.said("b", faces(False, False))  # it was lifted off: its tag is told of for a moment longer
+    topology.look(cluster(("b", "a")).links, faces(False, True), keep=True)
+    assert topology.attached() == ("a",)

@@ -21,7 +21,7 @@ from agent.cluster.power.store import PowerFile
 from agent.cluster.power.timing import Timing
 from agent.cluster.power.topology import Faces, Topology
 from agent.cluster.power.wire import Module, Promise
-from agent.cluster.state import Cluster, Side
+from agent.cluster.state import Cluster, Link, Side
 from agent.errors import ThoxError
 
 Kind = Literal["stack", "own"]
@@ -97,6 +97,11 @@ class PowerOffice:
                 allocator.supply(None, now)
             self._file.keep(replace(self._file.kept, bound_w=None))
         _log.info("this module shares out no supply any more")
+
+    @property
+    def contacts(self) -> tuple[Link, ...]:
+        """What touches what in this stack, as far as is known here."""
+        return self._topology.contacts
 
     def see(self, cluster: Cluster, faces: Faces | None, at: float, alone: bool) -> None:
         """Who touches whom, whoever has the office: at every look, before anything else."""

@@ -88,9 +88,9 @@ class PowerSeat:
             self._external = seen.external
         own = self.member.node_id
         alone = touches_nobody(cluster, own, seen.faces)
-        fed_by = own if alone else feeder(cluster, own, self._external)
-        state: State = "alone" if alone else "unfed" if fed_by is None else "office" if fed_by == own else "member"
         self.office.see(cluster, seen.faces, now, alone)
+        fed_by = own if alone else feeder(cluster, self.office.contacts, own, self._external)
+        state: State = "alone" if alone else "unfed" if fed_by is None else "office" if fed_by == own else "member"
         self._enter(state, self._kind_of(state, seen, cluster), fed_by or "", seen, cluster)
         if self.office.look(seen.supply_w, now):
             self._beat_at = -math.inf
@@ -101,7 +101,7 @@ class PowerSeat:
 
     def feeds(self, node: str, cluster: Cluster) -> bool:
         """Whether that module's supply feeds this one."""
-        return feeder(cluster, self.member.node_id, self._external) == node
+        return feeder(cluster, self.office.contacts, self.member.node_id, self._external) == node
 
     def is_free(self, now: float) -> bool:
         """Whether the cap is its owner's: nobody else is on the supply, which carries what the owner wants."""

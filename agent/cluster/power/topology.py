@@ -21,16 +21,17 @@ def touches_nobody(cluster: Cluster, own: str, faces: Faces | None) -> bool:
     return faces is not None and not any(faces.values()) and not linked
 
 
-def feeder(cluster: Cluster, own: str, external: bool) -> str | None:
+def feeder(cluster: Cluster, contacts: Iterable[Link], own: str, external: bool) -> str | None:
     """Whose supply feeds this module: of several in its chain the lowest. None: nobody's.
 
-    ``external``: whether a supply is plugged into this one, as it sees itself; of the others the Cluster tells. Where
-    tags do not tell of any in the chain, it is the one in the cluster with the lowest id.
+    ``contacts``: what touches what, by tags, also where a module between has fallen silent. ``external``: whether a
+    supply is plugged into this one, as it sees itself; of the others the Cluster tells. Where tags do not tell of any
+    in the chain, it is the one in the cluster with the lowest id.
     """
     powered = {node.id for node in cluster.nodes if node.external_power} - {own}
     if external:
         powered.add(own)
-    in_chain = [node for node in chain(cluster.links, own) if node in powered]
+    in_chain = [node for node in chain(contacts, own) if node in powered]
     return in_chain[0] if in_chain else min(powered, default=None)
 
 
@@ -56,25 +57,30 @@ class Topology:
     def __init__(self, own: str, contact_w: float, contacts: Iterable[Link] = ()) -> None:
         """``contact_w``: what each contact of the stack carries."""
         self._own, self._contact_w = own, contact_w
-        self._faces: dict[str, Faces] = {}
+        self._faces: dict[str, dict[Side, bool]] = {}
+        self._told: frozenset[Link] = frozenset()
         self.contacts: tuple[Link, ...] = tuple(contacts)
 
     def look(self, links: Sequence[Link], faces: Faces | None, keep: bool) -> None:
         """What is true now: the links of the cluster, and this module's faces (None: they cannot be read).
 
-        ``keep``: contacts that are told no more stay, as long as no face is open. Only who hears of all faces can; of
-        this module's own contacts it always knows."""
+        Contacts that are told no more stay as long as no face of them is open. ``keep``: all of them, for who hears of
+        all faces; else those alone that join others to this module, however many stand between."""
         if faces is not None:
             self._faces[self._own] = dict(faces)
         new = [_plain(link) for link in links]
+        for node, face in (end for link in new if link not in self._told for end in _ends(link)):
+            if node != self._own:
+                self._faces.get(node, {}).pop(face, None)  # its tag was read since: what it said of it is older
+        self._told = frozenset(new)
         taken = {end for link in new for end in _ends(link)}  # one face touches one other
-        mine = [link for link in self.contacts if keep or self._own in (link.lower, link.upper)]
-        kept = [link for link in mine if not taken & set(_ends(link))]
-        found = sorted((*kept, *new), key=_ends)
-        self.contacts = tuple(link for link in found if not self._open(link))
+        found = sorted((*(link for link in self.contacts if not taken & set(_ends(link))), *new), key=_ends)
+        closed = tuple(link for link in found if not self._open(link))
+        near = chain(closed, self._own)
+        self.contacts = closed if keep else tuple(link for link in closed if link in new or link.lower in near)
         for node, face in (end for link in found if self._open(link) for end in _ends(link)):
             if node != self._own and face in self._faces.get(node, {}):  # a silent one cannot say so itself
-                self._faces[node] = {**self._faces[node], face: False}
+                self._faces[node][face] = False
 
     def said(self, node: str, faces: Faces) -> None:
         """What another node says of its faces."""

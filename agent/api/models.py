@@ -104,7 +104,7 @@ def _add_disk_routes(blueprint: Blueprint, host: ModelHost, store: ModelStore, d
     def delete_model(model: str) -> Response:
         removed = store.remove(model)
         if removed is not None:
-            host.discard(model)
+            host.discard(removed.name)
             disk.forget(removed)
         return jsonify(id=model, object="model", deleted=True)
 

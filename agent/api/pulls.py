@@ -74,7 +74,7 @@ def add_pull_routes(blueprint: Blueprint, puller: Puller) -> None:
         errors=(404,),
     )
     def cancel_pull() -> Response:
-        name = schema.MODEL.of(read_json(request))
+        name = puller.named(schema.MODEL.of(read_json(request)))
         puller.cancel(name)
         return jsonify(model=name, status="cancelled")
 
@@ -90,7 +90,8 @@ def _steps(puller: Puller, model: str, name: str | None) -> Generator[Object, No
         name = default_name(local_path(model)) if name is None else name
         steps = puller.copy(model, name)
     else:
-        name, steps = model, puller.pull(model)
+        steps = puller.pull(model)
+        name = puller.named(model)
     for step in steps:
         yield {**progress_object(step), "model": name}
 

@@ -27,7 +27,7 @@ from agent.models.pull_hub import HubModel
 from agent.models.pull_job import BlobProgress, Progress, PullJob
 from agent.models.pull_local import default_name, local_files, take_in
 from agent.models.pull_manifest import Artifact, RemoteFile
-from agent.models.pull_name import HubName, check_no_address, local_path, parse
+from agent.models.pull_name import HubName, check_no_address, local_path, parse, spelling
 from agent.models.pull_registry import Repository
 from agent.models.pull_signature import SigningKey
 from agent.models.pull_unpack import unpack
@@ -79,7 +79,7 @@ class Puller:
         does not answer, or the pull was cancelled) and ModelError (what came is broken).
         """
         check_no_address(name)
-        check_name(name)
+        name = self.named(check_name(name))
         target = parse(name, self.registry)
         if self._signing_key is not None and isinstance(target, HubName):
             raise RequestError(
@@ -98,6 +98,12 @@ class Puller:
         name = check_name(default_name(source) if name is None else name, "name")
         return self._run(name, source.as_uri(), lambda job: self._take_in(job, source))
 
+    def named(self, name: str) -> str:
+        """The name that a pull of this one goes by: that of the pull or the model that is here in another spelling."""
+        with self._lock:
+            running = next((other for other in self._jobs if spelling(other) == spelling(name)), None)
+        return running or self._store.spelt(name)
+
     def running(self) -> dict[str, Progress]:
         """The pulls on their way, by name."""
         with self._lock:
@@ -107,7 +113,8 @@ class Puller:
     def cancel(self, name: str) -> None:
         """End a pull; what came so far stays for the next one. Raises NotFoundError where none of this name runs."""
         with self._lock:
-            job = self._jobs.pop(name, None)
+            called = next((other for other in self._jobs if spelling(other) == spelling(name)), name)
+            job = self._jobs.pop(called, None)
         if job is None:
             raise NotFoundError(
                 f"no pull of {name!r} is running", hint="GET /v1/models lists what is here", param="model"

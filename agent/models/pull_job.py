@@ -129,7 +129,11 @@ class PullJob:
             if error is not None:
                 raise error
             if cancelled:
-                raise UnavailableError(f"the pull of {self.name} was cancelled", retry_after=1)
+                raise UnavailableError(
+                    f"the pull of {self.name} was cancelled",
+                    retry_after=1,
+                    hint="what came is kept: the next pull goes on from there",
+                )
             yield step
             if ended:
                 return

@@ -30,6 +30,7 @@ _HUB_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _HUB = re.compile(rf"(?P<repository>{_HUB_PART}/{_HUB_PART})(?:@(?P<revision>[^@:]+))?(?::(?P<wanted>[^@:]+))?")
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _HUBS = ("hf.co/", "huggingface.co/")
+_QUANTISATION = re.compile(r"(?:IQ|Q|TQ)\d\w*|BF16|F16|F32|MXFP4\w*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,16 @@ def parse(name: str, registry: str) -> Reference | HubName:
             param="model",
         )
     return Reference(host, repository, tag or "latest", digest)
+
+
+def spelling(name: str) -> str:
+    """The same text for every way to write one name: with or without ``:latest``, hf.co or huggingface.co, q4_k_m or
+    Q4_K_M."""
+    for hub in _HUBS:
+        if name.startswith(hub):
+            rest, colon, wanted = name.removeprefix(hub).partition(":")
+            return f"hf.co/{rest}{colon}{wanted.upper() if _QUANTISATION.fullmatch(wanted) else wanted}"
+    return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def check_no_address(name: str) -> None:

@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from urllib.parse import quote, unquote
 from agent.errors import NotFoundError, RequestError
 from agent.models.adapter import base_names, misfit
 from agent.models.checkpoint import StoredModel, inspect
+from agent.models.pull_name import spelling
 
 # As OpenAI, Hugging Face and the Distribution specification write them: host:port/org/name:tag, ft:base:org::id,
 # name@sha256:digest, hf.co/org/name@revision.
@@ -77,6 +78,7 @@ class ModelStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         for left in self._folder.glob(f"{_NEW}*"):
             shutil.rmtree(left, ignore_errors=True)
+        self._coming: list[str] = []  # what is being filled now
         self.names: MutableMapping[str, str] = {}
 
     @property
@@ -95,16 +97,20 @@ class ModelStore:
         names = {k: v for k, v in self.names.items() if _NAME.fullmatch(k) and _NAME.fullmatch(v)}
         return {**configured, **names}
 
+    def spelt(self, name: str) -> str:
+        """How a model is called here that may be written in several ways; the name as it is where there is none."""
+        return self._spelt(name, self._names())
+
     def find(self, name: str) -> StoredModel:
-        """The model of this name or alias. Raises RequestError for what is no name, NotFoundError with the nearest."""
-        wanted, aliases = check_name(name), self.aliases()
-        for _ in range(_MOST_HOPS):
-            model = self._model(wanted)
-            if model is not None:
-                return model
-            if wanted not in aliases:
-                break
-            wanted = aliases[wanted]
+        """The model of this name or alias, however it is written. Raises RequestError for what is no name,
+        NotFoundError with the nearest."""
+        aliases = self.aliases()
+        model, wanted = self._follow(check_name(name), aliases)
+        if model is None and name not in aliases:
+            name = self._spelt(name, [*self._names(), *aliases])
+            model, wanted = self._follow(name, aliases)
+        if model is not None:
+            return model
         if name in aliases:
             raise NotFoundError(
                 f"{name} is another name of {wanted}, which is not on this device",
@@ -156,7 +162,9 @@ class ModelStore:
 
         Raises NotFoundError, and RequestError for a model that came with the software.
         """
-        check_name(name)
+        aliases = self.aliases()
+        if check_name(name) not in aliases:
+            name = self._spelt(name, [*self._names(), *aliases])
         if name in self._builtin:
             raise RequestError(
                 f"{name} came with the software and cannot be deleted",
@@ -169,7 +177,7 @@ class ModelStore:
             model.path.rename(trash / "gone")  # one step: nobody ever sees half a model
             shutil.rmtree(trash, ignore_errors=True)
             return model
-        if name not in self.aliases():
+        if name not in aliases:
             raise self._missing(name)
         with self._lock:
             self._configured.pop(name, None)
@@ -188,6 +196,8 @@ class ModelStore:
             )
         _check_free(name, "model")
         partial = Path(tempfile.mkdtemp(prefix=_NEW, dir=self._folder))
+        with self._lock:
+            self._coming.append(name)
         try:
             fresh = partial / "new"
             fresh.mkdir()
@@ -198,11 +208,22 @@ class ModelStore:
                     final.rename(partial / "old")
                 fresh.rename(final)
         finally:
+            with self._lock:
+                self._coming.remove(name)
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _follow(self, name: str, aliases: Mapping[str, str]) -> tuple[StoredModel | None, str]:
+        """The model of a name or of the name that it stands for, and that name."""
+        for _ in range(_MOST_HOPS):
+            model = self._model(name)
+            if model is not None or name not in aliases:
+                return model, name
+            name = aliases[name]
+        return None, name
 
     def _check_unused(self, name: str) -> None:
         _check_free(check_name(name, "destination"), "destination")
-        if self._model(name) is not None:
+        if self._model(self.spelt(name)) is not None:
             raise RequestError(f"{name} is a model already", hint="choose another name", param="destination")
 
     def _names(self) -> list[str]:
@@ -212,6 +233,11 @@ class ModelStore:
             if path.is_dir() and _NAME.fullmatch(name) and quote(name, safe="") == path.name:
                 names.add(name)
         return sorted(names)
+
+    def _spelt(self, name: str, names: Iterable[str]) -> str:
+        """``name`` if it is among the names, else the one among them that says the same, else ``name``."""
+        known, meant = list(names), spelling(name)
+        return name if name in known else next((other for other in known if spelling(other) == meant), name)
 
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
@@ -245,14 +271,22 @@ class ModelStore:
         return inspect(name, path, builtin=False) if path.is_dir() else None
 
     def _missing(self, name: str) -> NotFoundError:
+        with self._lock:
+            coming = any(spelling(other) == spelling(name) for other in self._coming)
+        if coming:
+            hint = "it is on its way: GET /v1/models/pull says how far a pull is"
+            return NotFoundError(f"The model {_shown(name)} is not here yet", hint=hint, param="model")
         known = [
             *self._builtin,
             *(unquote(path.name) for path in self._folder.iterdir()),
             *self.aliases(),
         ]
         by_case = {other.casefold(): other for other in known if not other.startswith(_NEW)}
-        near = difflib.get_close_matches(name.casefold(), by_case, n=1, cutoff=0.5)
-        hint = f"did you mean {by_case[near[0]]}?" if near else "GET /v1/models lists the models of this device"
+        asked = name.casefold()
+        # Who leaves out the host or the tag means the one that has them.
+        near = [other for other in by_case if asked in other] or difflib.get_close_matches(asked, by_case, 1, 0.6)
+        here = "GET /v1/models lists the models of this device, POST /v1/models/pull brings others"
+        hint = f"did you mean {by_case[near[0]]}?" if near else here
         return NotFoundError(f"The model {_shown(name)} does not exist", hint=hint, param="model")
 
 

@@ -227,6 +227,26 @@ def test_a_second_pull_joins_the_first_and_sees_where_it_is(
     assert len(asked) == len(set(asked)) == len(registry.blobs) and not puller.running()
 
 
+def test_a_name_written_in_another_way_is_the_same_pull_and_the_same_model(
+    puller: Puller, store: ModelStore, registry: FakeRegistry, source: Path
+) -> None:
+    registry.add("medical:latest", source)
+    registry.hold = threading.Event()
+    first = puller.pull("medical")
+    next(first)
+    second = puller.pull("medical:latest")
+    assert puller.named("medical:latest") == "medical" and list(puller.running()) == ["medical"]
+    puller.cancel("medical:latest")
+    for each in (first, second):
+        with pytest.raises(UnavailableError, match="cancelled") as caught:
+            list(each)
+        assert "goes on" in (caught.value.hint or "")
+    registry.hold.set()
+    for name in ("medical:latest", "medical"):
+        assert list(puller.pull(name))[-1].status == "success"
+    assert [model.name for model in store.models()] == ["medical:latest", "thox-nano"]
+
+
 def test_a_pull_that_is_cancelled_tells_all_its_listeners_and_leaves_the_name_free(
     puller: Puller, store: ModelStore, registry: FakeRegistry, source: Path
 ) -> None:

@@ -59,6 +59,53 @@ def test_a_missing_model_names_the_nearest(store: ModelStore) -> None:
         assert caught.value.hint == "did you mean thox-nano?"
 
 
+@pytest.mark.parametrize(
+    ("here", "asked"),
+    [
+        ("qwen3", "qwen3:latest"),
+        ("127.0.0.1:5000/a/b:latest", "127.0.0.1:5000/a/b"),
+        ("huggingface.co/org/name", "hf.co/org/name"),
+        ("hf.co/org/name:Q4_K_M", "huggingface.co/org/name:q4_k_m"),
+        ("gpt-4o", "gpt-4o:latest"),  # an alias
+    ],
+)
+def test_a_model_is_found_and_removed_however_its_name_is_written(store: ModelStore, here: str, asked: str) -> None:
+    if here not in store.aliases():
+        add(store, here)
+    assert store.find(asked) == store.find(here)
+    with pytest.raises(RequestError):
+        store.copy("thox-nano", asked if here != "gpt-4o" else "thox-nano:latest")
+    store.remove(asked)
+    with pytest.raises(NotFoundError):
+        store.find(here)
+
+
+@pytest.mark.parametrize(
+    ("here", "asked"),
+    [("qwen3:1b", "qwen3"), ("hf.co/org/name:Dev", "hf.co/org/name:dev"), ("hf.co/org/name@v1", "hf.co/org/name")],
+)
+def test_names_that_mean_other_files_are_other_names(store: ModelStore, here: str, asked: str) -> None:
+    add(store, here)
+    with pytest.raises(NotFoundError):
+        store.find(asked)
+
+
+def test_who_leaves_out_the_host_is_told_the_whole_name(store: ModelStore) -> None:
+    add(store, "hf.co/org/qwen3-0.6b")
+    with pytest.raises(NotFoundError) as caught:
+        store.find("qwen3-0.6b")
+    assert caught.value.hint == "did you mean hf.co/org/qwen3-0.6b?"
+
+
+def test_a_model_that_is_coming_in_is_not_called_unknown(store: ModelStore) -> None:
+    with store.incoming("mine") as folder:
+        write_checkpoint(folder)
+        with pytest.raises(NotFoundError) as caught:
+            store.find("mine:latest")
+    assert "not here yet" in caught.value.message and "/v1/models/pull" in (caught.value.hint or "")
+    assert store.find("mine:latest").name == "mine"
+
+
 def test_an_alias_finds_its_model_and_a_loop_of_aliases_ends(tmp_path: Path, store: ModelStore) -> None:
     assert store.find("gpt-4o").name == "thox-nano"
     looped = ModelStore(tmp_path / "other", {}, {"a": "b", "b": "a"})

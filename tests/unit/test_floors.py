@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "agent.cluster.mdns.responder": 2,
     "agent.cluster.membership": 2,
     "agent.cluster.membership.service": 4,
+    "agent.cluster.placement": 2,
     "agent.cluster.power": 2,
     "agent.cluster.power.alert": 4,
     "agent.cluster.power.contracts": 4,

@@ -12,6 +12,7 @@ from agent.engine.answer import StreamedAnswer
 from agent.engine.base import Chat, Delta, Grammar, Infill, Prompt, Request, Usage
 from agent.engine.defaults import OPENAI, SamplingDefaults
 from agent.engine.output import OutputParser
+from agent.engine.prompt_length import too_long
 from agent.engine.sampler import Sampler
 from agent.engine.sequence import Matcher, TextStream, TokenSequence, Vocabulary, Writer
 from agent.errors import ModelError, RequestError
@@ -25,6 +26,8 @@ class Tokens(Vocabulary, Protocol):
 
     def encode(self, text: str, /, special: bool) -> list[int]: ...
 
+    def outgrows(self, text: str, /, most: int) -> bool: ...
+
     def decode(self, ids: Sequence[int], /) -> str: ...
 
     def stream(self, prompt_tail: Sequence[int], /) -> TextStream: ...
@@ -35,7 +38,7 @@ class Tokens(Vocabulary, Protocol):
 class Template(Protocol):
     """A model's chat template."""
 
-    def encode(self, chat: Chat, /) -> list[int]: ...
+    def encode(self, chat: Chat, /, most: int) -> list[int]: ...
 
     def parser(self, chat: Chat, /, prompt: Sequence[int], *, constrained: bool) -> OutputParser: ...
 
@@ -116,10 +119,12 @@ class Intake:
     def _tokens(self, prompt: Prompt) -> list[int]:
         match prompt:
             case str():
+                self._check_length(prompt)
                 tokens = self.tokenizer.encode(prompt, special=True)
             case Chat():
-                tokens = self._templated().encode(prompt)
+                tokens = self._templated().encode(prompt, self.limit)
             case Infill():
+                self._check_length(prompt.prefix + prompt.suffix)
                 infilled = self.tokenizer.infill(prompt.prefix, prompt.suffix)
                 # As other servers do: a model that knows no gaps goes on from the prefix, and the suffix is not heard.
                 tokens = infilled or self.tokenizer.encode(prompt.prefix, special=True)
@@ -137,16 +142,14 @@ class Intake:
             raise RequestError("the prompt is empty", param="prompt", hint="give at least one token")
         return [min(self.tokenizer.eos_ids)]
 
+    def _check_length(self, text: str) -> None:
+        if self.tokenizer.outgrows(text, self.limit):
+            raise too_long(self.limit)
+
     def _room(self, prompt: int, max_tokens: int | None) -> int:
         """How many tokens may be chosen."""
         if prompt + (max_tokens != 0) > self.limit:
-            raise RequestError(
-                f"the prompt has {prompt} tokens; prompt and answer together may have {self.limit}",
-                hint="shorten the prompt, or load the model with a larger context_length",
-                param="prompt",
-                tokens=prompt,
-                limit=self.limit,
-            )
+            raise too_long(self.limit, prompt)
         return min(self.limit - prompt, self.limit if max_tokens is None else max_tokens)
 
     def _sequence(

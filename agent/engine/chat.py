@@ -13,6 +13,7 @@ from agent.engine.base import Chat, Grammar
 from agent.engine.chat_messages import marked, plain_json, plain_messages, size, without_system
 from agent.engine.chat_sandbox import Exhausted, Refusal, Sandbox
 from agent.engine.output import OutputParser
+from agent.engine.prompt_length import too_long
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.tokenizer_files import read_json
 from agent.errors import ModelError, RequestError
@@ -63,10 +64,11 @@ class ChatTemplate:
         default, tools = _sources(folder)
         return cls(tokenizer, FALLBACK if default is None else default, tools)
 
-    def encode(self, chat: Chat) -> list[int]:
+    def encode(self, chat: Chat, most: int | None = None) -> list[int]:
         """The prompt as ids. The text of special tokens within messages stays text.
 
-        Raises RequestError when the model cannot take the conversation, ModelError when its template misbehaves.
+        Raises RequestError when the model cannot take the conversation, or sees early that it has far more than
+        ``most`` tokens; ModelError when its template misbehaves.
         """
         messages = plain_messages(chat.messages, nine_letters=self._nine_letters)
         if self._no_system:
@@ -83,6 +85,8 @@ class ChatTemplate:
         variables = {"messages": messages, "tools": tools or None, "documents": None, **options}
         safe, marks = marked(variables, self._tokenizer.control_pattern, self._tokenizer.control_beginnings)
         text = self._render(self._with_tools if tools else self._plain, safe)
+        if most is not None and self._tokenizer.outgrows(text, most):
+            raise too_long(most)
         if marks is None:
             return self._tokenizer.encode_rendered(text)
         return self._tokenizer.encode_marked(text, *marks)

@@ -17,6 +17,8 @@ _SIDES = {
     "document": ("document", "passage", "corpus", "search_document"),
 }
 
+_LONG_TOKEN = 64  # characters: the texts whose tokens are longer on average are read whole
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderInput:
@@ -34,6 +36,10 @@ class TextEncoder(Protocol):
 
     def encode(self, text: str, special: bool = True) -> Sequence[int]:
         """Token ids; without ``special``, of plain text: nothing is added, and nothing in it is a special token."""
+        ...
+
+    def outgrows(self, text: str, most: int) -> bool:
+        """Whether a long text has surely more tokens, told without reading much more of it than that."""
         ...
 
 
@@ -74,7 +80,7 @@ class EncoderIntake:
             self._check_length(len(item), truncate)
             return EncoderInput(item[:limit])
         before, after = self._frame.single
-        tokens = tuple(self._tokenizer.encode(prompt + item, special=False))
+        tokens = self._read(prompt + item, truncate)
         self._check_length(len(before) + len(tokens) + len(after), truncate)
         skipped = 0
         if prompt and not self._spec.prompt_pooled:
@@ -107,11 +113,25 @@ class EncoderIntake:
                 hint=f"Its tokens are 0 to {self._spec.vocab_size - 1}.",
             )
 
-    def _check_length(self, length: int, truncate: bool) -> None:
-        if length > self._spec.context_length and not truncate:
+    def _read(self, text: str, truncate: bool) -> tuple[int, ...]:
+        """The tokens of a text; of one that is far too long, its first ones or a refusal."""
+        limit = self._spec.context_length
+        if truncate:
+            begin = text[: limit * _LONG_TOKEN]
+            tokens = self._tokenizer.encode(begin, special=False)
+            if len(begin) == len(text) or len(tokens) > 2 * limit:  # what is cut off changes nothing of what stays
+                return tuple(tokens)
+        elif self._tokenizer.outgrows(text, limit):
+            self._check_length(None, truncate)
+        return tuple(self._tokenizer.encode(text, special=False))
+
+    def _check_length(self, length: int | None, truncate: bool) -> None:
+        """``length``: None where it is far more than the model reads."""
+        if (length is None or length > self._spec.context_length) and not truncate:
             kind, field = ("A pair", "documents") if self._spec.ranks else ("An input", "input")
             raise RequestError(
-                f"{kind} has {length} tokens; {self._name} reads at most {self._spec.context_length}",
+                f"{kind} has {'far too many' if length is None else length} tokens; "
+                f"{self._name} reads at most {self._spec.context_length}",
                 param=field,
                 hint='Split the text, or send "truncate": true to take its beginning.',
             )
@@ -125,13 +145,13 @@ class EncoderIntake:
                 param="model",
                 hint="POST /v1/rerank sorts documents by how well they answer a query with it.",
             )
-        query = tuple(self._tokenizer.encode(request.query, special=False))
+        query = self._read(request.query, request.truncate)
         return [self._pair(query, item, request.truncate) for item in request.inputs]
 
     def _pair(self, query: tuple[int, ...], item: str | tuple[int, ...], truncate: bool) -> EncoderInput:
         if not isinstance(item, str):
             raise RequestError("documents are texts, not token ids", param="documents")
-        document = tuple(self._tokenizer.encode(item, special=False))
+        document = self._read(item, truncate)
         frame = self._frame
         before, between, after = frame.pair
         around = len(before) + len(between) + len(after)

@@ -30,6 +30,11 @@ _INFILL = (
 
 _Steps = tuple[tokenizers.normalizers.Normalizer | None, tokenizers.pre_tokenizers.PreTokenizer | None]
 
+# A text with more characters a token than this is read in pieces before it is read as a whole: it may be hostile.
+_USUAL_CHARACTERS = 8
+_PIECE = 1 << 16  # characters
+_SURELY = 4  # times too many: cutting a text into pieces, and marks in it, make more tokens, but never so many
+
 
 class Tokenizer:
     """The tokenizer of one model. Immutable once loaded: safe to share between threads."""
@@ -71,10 +76,11 @@ class Tokenizer:
         self._added_ids = {token.content: id for id, token in self._added.items()}
         self._added_pattern = _any_of(self._added_ids)
         self._spaces_pattern = re.compile(f"({_any_of(text for text in self._added_ids if text.isspace()).pattern})")
+        # Without added tokens, by what is done to a text before the model sees it.
         whole = (self._backend.normalizer, self._backend.pre_tokenizer)
-        self._at_start = whole
-        self._after_special = _variant(files, {"first": "never"}) or whole
-        self._within = _variant(files, {"first": "never", "always": "never"}, prepend=False) or whole
+        self._at_start = self._plain(whole)
+        self._after_special = self._plain(_variant(files, {"first": "never"}) or whole)
+        self._within = self._plain(_variant(files, {"first": "never", "always": "never"}, prepend=False) or whole)
 
     @classmethod
     def load(cls, folder: Path, vocab_size: int) -> Tokenizer:
@@ -94,7 +100,21 @@ class Tokenizer:
         """
         if not special:
             return self._encode_plain(_encodable(text), first=True)
-        return list(self._backend.encode(_encodable(text)).ids)
+        return _ids(self._backend, _encodable(text), special=True)
+
+    def outgrows(self, text: str, most: int) -> bool:
+        """Whether a long text has surely more than ``most`` tokens, told without reading much more of it than that.
+
+        False where it has not, or not by far: its ids say then how many there are.
+        """
+        if len(text) <= most * _USUAL_CHARACTERS:
+            return False
+        count = 0
+        for start in range(0, len(text), _PIECE):
+            count += len(_ids(self._backend, _encodable(text[start : start + _PIECE])))
+            if count > most * _SURELY:
+                return True
+        return False
 
     def encode_rendered(self, text: str) -> list[int]:
         """The ids of what a chat template wrote: special tokens count, and none is added that it did not write.
@@ -102,7 +122,7 @@ class Tokenizer:
         A special token is one where its very text stands, not where a normaliser would make it of something else.
         """
         text = _encodable(text)
-        ids = list(self._backend.encode(text, add_special_tokens=False).ids)
+        ids = _ids(self._backend, text)
         if sum(map(self._steering.__contains__, ids)) <= sum(1 for _ in self.control_pattern.finditer(text)):
             return ids
         return self._encode_spans(text, re.compile(f"((?!))|({self._added_pattern.pattern})"))
@@ -161,7 +181,7 @@ class Tokenizer:
     def _encode_plain(self, text: str, first: bool) -> list[int]:
         """Text that holds no special token, whatever it looks like. ``first``: it opens the prompt."""
         if first and not self.control_pattern.search(text):
-            ids = list(self._backend.encode(text, add_special_tokens=False).ids)
+            ids = _ids(self._backend, text)
             if self._steering.isdisjoint(ids):
                 return ids
         ids = self._run_model(text, self._at_start if first else self._after_special)
@@ -177,18 +197,23 @@ class Tokenizer:
         # Text that a normaliser makes the special text of: no single character becomes a special token.
         return [id for character in text for id in self._run_model(character, self._within)]
 
-    def _run_model(self, text: str, steps: _Steps) -> list[int]:
-        """The tokenizer's parts one by one: a whole run, but for added tokens other than white space."""
+    def _plain(self, steps: _Steps) -> tokenizers.Tokenizer:
+        """The same model without added tokens."""
+        backend = tokenizers.Tokenizer(self._backend.model)  # shares it
+        if steps[0] is not None:
+            backend.normalizer = steps[0]
+        if steps[1] is not None:
+            backend.pre_tokenizer = steps[1]
+        return backend
+
+    def _run_model(self, text: str, backend: tokenizers.Tokenizer) -> list[int]:
+        """The ids of text in which nothing is an added token but white space; ``backend`` is for how it begins."""
         ids: list[int] = []
         for index, part in enumerate(self._spaces_pattern.split(text)):
             if index % 2:
                 ids.append(self._added_ids[part])
             elif part:
-                normalizer, pre_tokenizer = steps if index == 0 else self._after_special
-                if normalizer is not None:
-                    part = normalizer.normalize_str(part)
-                words = [part] if pre_tokenizer is None else [w for w, _ in pre_tokenizer.pre_tokenize_str(part)]
-                ids += [token.id for word in words for token in self._backend.model.tokenize(word)]
+                ids += _ids(backend if index == 0 else self._after_special, part)
         return ids
 
     def _id(self, token: object) -> int | None:
@@ -236,6 +261,11 @@ class Tokenizer:
         if id in self._added:
             return (text.replace("▁", " ") if self._alphabet == "pieces" else text).encode()
         return bytes_of(text, self._alphabet)
+
+
+def _ids(backend: tokenizers.Tokenizer, text: str, *, special: bool = False) -> list[int]:
+    """By the call for batches: the other one keeps all other threads of the process waiting, for seconds perhaps."""
+    return list(backend.encode_batch_fast([text], add_special_tokens=special)[0].ids)
 
 
 def _backend(text: str) -> tokenizers.Tokenizer:

@@ -43,6 +43,9 @@ class FakeTokenizer:
     def encode(self, text: str, /, special: bool) -> list[int]:
         return [ord(char) - 32 for char in text]
 
+    def outgrows(self, text: str, /, most: int) -> bool:
+        return len(text) > 8 * most
+
     def decode(self, ids: Sequence[int], /) -> str:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
@@ -56,7 +59,7 @@ class FakeTokenizer:
 class FakeTemplate:
     """Messages one after another, reasoning and tools as Qwen writes them; the name of a forced tool is the answer."""
 
-    def encode(self, chat: Chat, /) -> list[int]:
+    def encode(self, chat: Chat, /, most: int) -> list[int]:
         return [ord(char) - 32 for message in chat.messages for char in str(message["content"])]
 
     def parser(self, chat: Chat, /, prompt: Sequence[int], *, constrained: bool) -> OutputParser:

@@ -143,6 +143,20 @@ def test_a_prompt_longer_than_the_context_is_refused_with_both_numbers() -> None
         assert read(ask(engine, "X" * 20, sampling=Sampling(max_tokens=0))).finishes == {0: "length"}
 
 
+@pytest.mark.parametrize("prompt", ["A" * 3000, Infill("A" * 1500, "B" * 1500)])
+def test_a_prompt_far_longer_than_the_context_is_refused_unread(prompt: str | Infill) -> None:
+    class Unread(FakeTokenizer):
+        def encode(self, text: str, /, special: bool) -> list[int]:
+            raise AssertionError("it was read")
+
+    with (
+        engine_over(FakeRunner(counting(64)), tokenizer=Unread()) as engine,
+        pytest.raises(RequestError, match="more than 256 tokens") as caught,
+    ):
+        engine.generate(Request("r", (prompt,)))
+    assert caught.value.param == "prompt" and caught.value.details == {"limit": 256}
+
+
 def test_an_answer_ends_where_the_context_does() -> None:
     with engine_over(FakeRunner(counting(64), context_length=20)) as engine:
         for asked in (None, 1000):

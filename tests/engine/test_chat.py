@@ -257,3 +257,11 @@ def test_templates_of_the_families_are_recognised(tmp_path: Path) -> None:
         form = load(FAMILIES[family](tmp_path / family)).tools
         assert form is not None and form.name == name
     assert "tools" in QWEN_TEMPLATE
+
+
+def test_messages_far_longer_than_the_context_are_refused_before_they_are_counted(family: Path) -> None:
+    template = load(family)
+    messages = ({"role": "user", "content": "some words of it " * 20_000},)
+    with pytest.raises(RequestError, match="more than 512 tokens; prompt and answer together may have 512"):
+        template.encode(Chat(messages), 512)
+    assert len(template.encode(Chat(messages), 100_000)) > 512

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.engine.base import EmbedRequest, Floats, Request, Tokens, Usage
 from agent.engine.encoder import EncoderEngine
 from agent.engine.encoder_batch import EncoderBatch, batches
-from agent.engine.encoder_input import EncoderInput
+from agent.engine.encoder_input import EncoderInput, EncoderIntake
 from agent.engine.encoder_spec import EncoderSpec
 from agent.engine.tokenizer_frame import Frame
 from agent.errors import EngineError, RequestError
@@ -40,6 +40,9 @@ class BytesTokenizer:
 
     def encode(self, text: str, special: bool = True) -> Sequence[int]:
         return [OPEN, *text.encode(), CLOSE] if special else list(text.encode())
+
+    def outgrows(self, text: str, most: int) -> bool:
+        return len(text) > 8 * most
 
 
 class OneHotForm:
@@ -165,6 +168,23 @@ def test_an_input_over_the_limit_is_refused_or_cut_before_its_closing_token() ->
     cut = engine(form).embed(EmbedRequest("r", (text, tuple(range(20))), truncate=True))
     assert form.batches[0].tolist() == [[OPEN, *text[:14].encode(), CLOSE, *range(16)]]
     assert cut.tokens == 32
+
+
+def test_a_text_far_over_the_limit_is_refused_or_cut_by_its_beginning() -> None:
+    class Watched(BytesTokenizer):
+        longest = 0
+
+        def encode(self, text: str, special: bool = True) -> Sequence[int]:
+            self.longest = max(self.longest, len(text))
+            return super().encode(text, special)
+
+    text = "abcdefghijklmnop" * 1000
+    intake = EncoderIntake("bytes", SPEC, watched := Watched())
+    with pytest.raises(RequestError, match="far too many tokens; bytes reads at most 16"):
+        intake.read(EmbedRequest("r", (text,)))
+    assert watched.longest == 0
+    (cut,) = intake.read(EmbedRequest("r", (text,), truncate=True))
+    assert cut.tokens == (OPEN, *text[:14].encode(), CLOSE) and watched.longest < 2000
 
 
 def test_it_writes_no_text_and_says_where_to_go() -> None:

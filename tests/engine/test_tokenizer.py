@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import unicodedata
 from pathlib import Path
 
@@ -188,3 +190,42 @@ def test_a_token_that_only_the_configuration_lists_is_there(tmp_path: Path) -> N
     tokenizer = Tokenizer.load(folder, VOCAB)
     assert tokenizer.encode("<|new|>") == [free] and tokenizer.eos_ids == {free}
     assert tokenizer.added_id("<|far|>") is None
+
+
+@pytest.mark.parametrize("kind", ["raw", "rendered", "plain", "within"])
+def test_other_threads_go_on_while_a_long_text_is_read(tokenizer: Tokenizer, kind: str) -> None:
+    text = "a quick brown fox, 12 lazy dogs " * 12_000
+    read = {
+        "raw": tokenizer.encode,
+        "rendered": tokenizer.encode_rendered,
+        "plain": lambda text: tokenizer.encode(text, special=False),
+        "within": tokenizer.encode_within,
+    }[kind]
+    began = threading.Event()
+    found: list[int] = []
+
+    def work() -> None:
+        began.set()
+        found.extend(read(text))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    began.wait()
+    turns = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    thread.join()
+    assert len(found) > 10_000
+    assert turns > 20  # held up by the reading it is one or two
+
+
+def test_a_text_that_is_far_too_long_is_told_by_its_beginning(tokenizer: Tokenizer) -> None:
+    long = "some words of it " * 100_000
+    count = len(tokenizer.encode(long[:170_000], special=False)) * 10
+    assert tokenizer.outgrows(long, 100)
+    assert not tokenizer.outgrows(long, count // 3)  # it may be cut badly: its ids decide
+    assert not tokenizer.outgrows(long, count)
+    assert not tokenizer.outgrows("words " * 100, 100)
+    end = str(tokenizer.named_tokens["eos_token"])
+    assert not tokenizer.outgrows(end * 1_000, 1_000)  # characters enough for more, but so many tokens they are

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import membership_scenes as scenes
+import membership_sign_scenes as signs
 import pytest
 from membership_world import BrokenRuleError
 
 from agent.cluster.membership import leader
 from agent.cluster.membership import run as membership
-from agent.cluster.membership.beacon import Beacon
-from agent.cluster.membership.epoch import Epoch, Verdict
+from agent.cluster.membership.beacon import Beacon, Felt
+from agent.cluster.membership.epoch import Epoch, Stored, Verdict
 from agent.cluster.membership.leader import Rank
 from agent.cluster.membership.run import Membership, Peer
+from agent.cluster.membership.signs import MOST_WRONG, Sign, Signs
+from agent.cluster.state import Node
 
 Scene = Callable[..., None]
 
@@ -80,12 +83,58 @@ class LaterWords(LateWords):
 
 class TakesHintsForProof(Membership):
     def _is_heard(self, peer: Peer, now: float) -> bool:
-        return super()._is_heard(peer, now) and self._suspected.get(peer.beacon.id, 0.0) <= now
+        return super()._is_heard(peer, now) and not self._signs.about(peer.beacon.id, now)
 
 
 class IgnoresHints(Membership):
     def hint(self, side: object, now: float) -> None:
         return
+
+
+class FeelsForItself(Membership):
+    def _is_told(self, other: str, felt: Felt, now: float) -> None:
+        return
+
+
+class FarSideWaits(Membership):
+    def _is_told(self, other: str, felt: Felt, now: float) -> None:
+        if self.node.id not in felt.about:
+            super()._is_told(other, felt, now)
+
+
+def with_signs(kind: type[Signs]) -> type[Membership]:
+    class WithSigns(Membership):
+        def __init__(self, node: Node, stored: Stored) -> None:
+            super().__init__(node, stored)
+            self._signs = kind()
+
+    return WithSigns
+
+
+class Unhurried(Signs):
+    def count(self, now: float) -> bool:
+        return False
+
+
+class Credulous(Signs):
+    def take(self, source: str, about: Collection[str], now: float) -> bool:
+        said = self.of(source, now) >= set(about)
+        self._signs[source] = [Sign(frozenset(about), now)]
+        return not said
+
+
+class Disappointed(Signs):
+    def left(self, names: Collection[str]) -> None:
+        return
+
+
+class Unforgiving(Signs):
+    taken = 0
+
+    def take(self, source: str, about: Collection[str], now: float) -> bool:
+        taken = self.taken < MOST_WRONG and super().take(source, about, now)
+        self.taken += taken
+        return taken
 
 
 class OwnTermsAlone(Membership):
@@ -185,6 +234,16 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "dropped too late": (scenes.a_node_is_pulled, Patient),
     "a hint is a proof": (scenes.a_line_opens_and_nothing_is_gone, TakesHintsForProof),
     "hints ignored": (scenes.a_node_is_pulled_and_its_line_opens, IgnoresHints),
+    "signs told to nobody": (signs.a_chain_is_divided_and_only_those_at_the_contact_feel_it, FeelsForItself),
+    "no sign for the far side": (signs.one_side_feels_a_contact_that_still_carries_words, FarSideWaits),
+    "a sign hurries nobody": (signs.a_sign_comes_while_a_word_is_lost_now_and_then, with_signs(Unhurried)),
+    "a chattering line believed": (signs.a_line_chatters_for_a_minute, with_signs(Credulous)),
+    "a liar believed": (signs.a_node_lies_for_a_minute, with_signs(Credulous)),
+    "signs that were right held against their source": (
+        signs.a_contact_opens_again_and_again,
+        with_signs(Disappointed),
+    ),
+    "three signs and no more": (signs.a_contact_that_was_wrong_opens_later, with_signs(Unforgiving)),
     "terms of others ignored": (scenes.a_node_of_higher_terms_joins, OwnTermsAlone),
     "older terms accepted": (scenes.a_node_of_higher_terms_joins, type("", (AnyTerm, OwnTermsAlone), {})),
     "terms made twice": (scenes.a_node_is_pulled, SameTerm),
@@ -203,7 +262,12 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
     "no size at a merge": (scenes.the_larger_side_wins, ranked(lambda r: (r[0], 0.0, r[2], r[3]))),
     "no age at a merge": (scenes.the_longer_lived_side_wins, ranked(lambda r: (r[0], r[1], 0.0, r[3]))),
 }
-ALL = [each for name, each in vars(scenes).items() if getattr(each, "__module__", "") == scenes.__name__]
+ALL = [
+    each
+    for module in (scenes, signs)
+    for each in vars(module).values()
+    if callable(each) and getattr(each, "__module__", "") == module.__name__
+]
 SCENES = [each for each in ALL if "rules" in each.__annotations__ and "count" not in each.__annotations__]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from running_stack import WITHIN_S, RunningNode, StampSeal
 
+from agent.cluster.membership.beacon import decode
 from agent.cluster.membership.epoch import Stored
 from agent.cluster.membership.service import EpochFile, EpochStore
 from agent.cluster.report.changes import EpochChanged, Joined, LeaderChanged, Left
@@ -132,6 +133,22 @@ def test_a_leader_that_dies_is_followed_by_another_and_events_tell_it_in_order(s
     assert third.leader_id == second.leader_id  # sticky: the one that came back does not take the lead
     assert third.epoch > second.epoch
     assert isinstance(others[0].next(lambda event: isinstance(event, Joined)), Joined)
+
+
+def test_a_line_that_opens_is_told_to_those_who_cannot_feel_it(stack: Stack, world: World) -> None:
+    nodes = stack(3)
+    together(nodes)
+    wait(nodes[1], lambda c: len(c.links) == 2)
+    port = LocalPort(world, "module-1")
+    try:
+        world.unstack("module-3")
+        end = time.monotonic() + WITHIN_S
+        while (felt := decode(overheard(SimLink(port), nodes[1])).felt) is None and time.monotonic() < end:
+            pass
+    finally:
+        port.close()
+    assert felt is not None and felt.about == (nodes[2].id,)
+    together(nodes[:2])
 
 
 def test_the_lead_follows_the_supply(stack: Stack, world: World) -> None:

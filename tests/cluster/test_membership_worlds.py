@@ -5,12 +5,16 @@ goes backwards. ``make soak`` runs thousands of worlds: THOX_SOAK_WORLDS says ho
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from membership_world import MembershipWorld, a_node
+
+from agent.cluster.membership.beacon import Touch
+from agent.cluster.state import Side
 
 SOAK = int(os.environ.get("THOX_SOAK_WORLDS", "0"))
 pytestmark = pytest.mark.timeout(0 if SOAK else 600)  # one test, many worlds
@@ -40,6 +44,8 @@ class AnyMembership(RuleBasedStateMachine):
         nodes = [a_node(number, external, battery) for number, (external, battery) in enumerate(members, 1)]
         self.world = MembershipWorld(nodes, seed)
         self.names = [node.id for node in nodes]
+        for lower, upper in pairwise(self.names):
+            self.world.of(lower).touched = (Touch("top", upper, "bottom"),)
 
     def _name(self, index: int) -> str:
         return self.names[index % len(self.names)]
@@ -86,6 +92,12 @@ class AnyMembership(RuleBasedStateMachine):
         module = self.world.modules[self._name(index)]
         if module.run is not None:
             module.run.hint(None, self.world.clock(module))
+
+    @rule(index=indices, side=st.sampled_from(["bottom", "top"]))
+    def a_contact_seems_to_open(self, index: int, side: Side) -> None:
+        module = self.world.modules[self._name(index)]
+        if module.run is not None:
+            module.run.hint(side, self.world.clock(module))
 
     @precondition(lambda self: bool(self.world.recorded))
     @rule(which=st.integers(0, 49), index=indices)

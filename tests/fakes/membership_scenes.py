@@ -183,8 +183,8 @@ def a_node_is_pulled_and_its_line_opens(rules: Rules) -> None:
     world.isolate(chain[3])
     module = world.modules[chain[2]]
     world.of(chain[2]).hint("top", world.clock(module))
-    world.until(lambda: chain[3] not in world.of(chain[2]).mutual, 0.65)
-    world.until(lambda: world.agrees(chain[:3]), 1.4)
+    world.until(lambda: chain[3] not in world.of(chain[2]).mutual, 0.45)
+    world.until(lambda: world.agrees(chain[:3]), 0.7)
 
 
 def a_line_opens_and_nothing_is_gone(rules: Rules) -> None:

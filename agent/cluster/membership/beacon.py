@@ -47,6 +47,14 @@ class Touch:
     gigabits: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Felt:
+    """The sender felt that ``about`` may be gone; ``number`` counts such signs of this run. ``about`` is sorted."""
+
+    number: int
+    about: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Beacon:
     """``incarnation`` counts the starts of the sender, ``seq`` its beacons since then."""
@@ -65,6 +73,7 @@ class Beacon:
     vote_rank: Rank  # of that one, as the sender sees it
     view: tuple[str, ...]  # of one who wants to lead: whom it would take in
     touched: tuple[Touch, ...] = ()
+    felt: Felt | None = None  # of the last moments, by its own lines, tags and carrier
     documents: str = ""  # digest of the shared documents
     refused: tuple[Heard, ...] = ()  # whose beacons are older than the one named here: they lost their count
 
@@ -107,6 +116,7 @@ def encode(beacon: Beacon) -> bytes:
             [FACES.index(each.face), ref(each.other), FACES.index(each.other_face), each.round_trip_ms, each.gigabits]
             for each in beacon.touched
         ],
+        "s": None if beacon.felt is None else [beacon.felt.number, [ref(each) for each in beacon.felt.about]],
         "d": beacon.documents,
     }  # fmt: skip
     return json.dumps({"x": list(ids), **body}, separators=(",", ":")).encode()
@@ -164,11 +174,12 @@ class _Reader:
             lived=_whole(age, len(LIVED_S)),
             vote=self._id(vote),
             vote_rank=self._rank(vote, places),
-            view=self._members(body["w"]),
+            view=self._group(body["w"]),
             touched=tuple(
                 Touch(FACES[_whole(face, 1)], self._id(other), FACES[_whole(theirs, 1)], _known(trip), _known(speed))
                 for face, other, theirs, trip, speed in _few(body["c"], 2)
             ),
+            felt=self._felt(body["s"]),
             documents=_text(body["d"], "documents"),
         )
         return _consistent(beacon)
@@ -182,17 +193,23 @@ class _Reader:
             for each, life, number, held in _few(rows, most)
         )
 
-    def _members(self, numbers: object) -> tuple[str, ...]:
-        members = tuple(self._id(each) for each in _few(numbers, MOST_NODES))
-        if list(members) != sorted(set(members)):
-            raise BeaconError("members are sorted, each there once")
-        return members
+    def _group(self, numbers: object, most: int = MOST_NODES) -> tuple[str, ...]:
+        group = tuple(self._id(each) for each in _few(numbers, most))
+        if list(group) != sorted(set(group)):
+            raise BeaconError("a group is sorted, each there once")
+        return group
+
+    def _felt(self, body: Any) -> Felt | None:  # noqa: ANN401  unchecked JSON
+        if body is None:
+            return None
+        number, about = body
+        return Felt(_whole(number), self._group(about, MOST_HEARD))
 
     def _epoch(self, body: Any) -> Epoch | None:  # noqa: ANN401  unchecked JSON
         if body is None:
             return None
         term, leader, members = body
-        epoch = Epoch(_whole(term), self._id(leader), self._members(members))
+        epoch = Epoch(_whole(term), self._id(leader), self._group(members))
         if epoch.leader not in epoch.members:
             raise BeaconError("a leader is a member")
         return epoch
@@ -210,6 +227,8 @@ def _consistent(beacon: Beacon) -> Beacon:
         raise BeaconError("who leads nobody reigns over nobody")
     if (beacon.vote == own) != (own in beacon.view):
         raise BeaconError("who wants to lead has a view, with itself in it; nobody else has one")
+    if beacon.felt is not None and (not beacon.felt.about or own in beacon.felt.about):
+        raise BeaconError("a sign that is about nobody, or about its sender")
     if beacon.vote == own and beacon.vote_rank != beacon.rank:
         raise BeaconError("a rank that its owner does not have")
     return beacon

@@ -7,6 +7,7 @@
   the first in it is bound by nobody, then the next ... so the votes come to rest whatever the graph of hearing is.
 * Who leads makes an epoch when its voters have been the same for 400 ms; they accept it if its term is above all that
   they accepted before.
+* A physical sign, felt here or told by who felt it, shortens the wait for whoever is silent; it proves nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.cluster.membership.beacon import MOST_HEARD, MOST_REFUSED, Beacon, Heard, Touch
+from agent.cluster.membership.beacon import MOST_HEARD, MOST_REFUSED, Beacon, Felt, Heard, Touch
 from agent.cluster.membership.epoch import Epoch, Stored, Verdict, verdict
 from agent.cluster.membership.leader import Rank, keeps_the_lead, lived, rank
+from agent.cluster.membership.signs import Signs, beyond
 from agent.cluster.membership.view import largest_clique
 from agent.cluster.state import Node, Side
 
 BEACON_S = 0.2
 SOON_S = 0.03  # between a beacon and one that tells news
 HEARD_S = 1.0
-SUSPECT_S = 2.5 * BEACON_S  # two beacons missed, for a node that a physical sign says is gone
-SUSPICION_S = 1.5  # how long such a sign counts
+QUICK_S = 0.08  # between beacons while a sign counts that somebody may be gone
+SUSPECT_S = 0.3  # at least two of those missed, by one whom such a sign is about
 ECHO_S = 1.3  # how old an echo may be: more than a second, so that one lost beacon more makes nobody late
 STABLE_S = 0.4
 PATIENCE_S = 1.0  # for the vote of one that is invited
@@ -64,7 +66,8 @@ class Membership:
         self._seq = 0
         self._sent: deque[tuple[int, float]] = deque(maxlen=64)
         self._refused: dict[str, float] = {}
-        self._suspected: dict[str, float] = {}
+        self._signs = Signs()
+        self._felt = 0  # signs that this run felt
         self._led_since = 0.0
         self._age = 0  # class of how long it has led
         self._lives: dict[str, int] = {}  # of the members when their epoch was made
@@ -91,25 +94,36 @@ class Membership:
             return
         if known is None and len(self.peers) >= MOST_PEERS:
             return
-        self.peers[beacon.id] = self._peer(beacon, now)
+        peer = self.peers[beacon.id] = self._peer(beacon, now)
         self._refused.pop(beacon.id, None)
+        if beacon.felt and self._is_mutual(peer, now) and (known is None or not self._said_so(known.beacon, beacon)):
+            self._is_told(beacon.id, beacon.felt, now)
         self._review(now)
 
     def tick(self, now: float) -> Beacon | None:
         """Call it every 50 ms or so. Returns the beacon that is to be sent now."""
         self._review(now)
-        since = now - self._said_at
-        if self._said is None or since >= BEACON_S - 1e-9 or (since >= SOON_S and self._news != self._content(now)):
+        since, pause = now - self._said_at, QUICK_S if self._signs.count(now) else BEACON_S
+        if self._said is None or since >= pause - 1e-9 or (since >= SOON_S and self._news != self._content(now)):
             return self._speak(now)
         return None
 
     def hint(self, side: Side | None, now: float) -> None:
         """A line opened or a tag went on that side; None: the link has lost its carrier.
 
-        No proof: whoever is there is heard on. Two missed beacons are enough then.
+        No proof: whoever is there is heard on. Two missed beacons are enough then, and everybody is told, because only
+        those next to a contact feel it open.
         """
-        for each in self.mutual if side is None else self._beyond(side):
-            self._suspected[each] = now + SUSPICION_S
+        touches = [(peer.beacon.id, touch) for peer in self.peers.values() for touch in peer.beacon.touched]
+        touches += [(self.node.id, touch) for touch in self.said_touches]
+        far = self.mutual.keys() if side is None else self.mutual.keys() & beyond(self.node.id, side, touches)
+        if self._signs.take(self.node.id, far, now):
+            self._felt += 1
+
+    def _is_told(self, other: str, felt: Felt, now: float) -> None:
+        """Whoever is on the far side of what another felt takes it for a sign about those on the near side."""
+        about, reached = set(felt.about), {other, *self.mutual}
+        self._signs.take(other, reached - about if self.node.id in about else reached & about, now)
 
     def admits(self, token: str) -> Verdict:
         """Whether an order of another node, which carries the ``token`` of its epoch, is one to follow."""
@@ -148,6 +162,12 @@ class Membership:
     def _is_old(self, beacon: Beacon, known: Beacon) -> bool:
         return (beacon.incarnation, beacon.seq) <= (known.incarnation, known.seq)
 
+    def _said_so(self, known: Beacon, beacon: Beacon) -> bool:
+        """Whether what was felt is no news: it is said for as long as it counts."""
+        if not known.felt or not beacon.felt:
+            return False
+        return (known.incarnation, known.felt.number) == (beacon.incarnation, beacon.felt.number)
+
     def _begin_again(self, incarnation: int) -> None:
         """The others know of a later run than this: what was stored is older than what was said."""
         self.incarnation, self._seq = incarnation, 0
@@ -156,8 +176,8 @@ class Membership:
         self.vote, self.view = self.node.id, (self.node.id,)
 
     def _is_heard(self, peer: Peer, now: float) -> bool:
-        suspected = self._suspected.get(peer.beacon.id, 0.0) > now
-        return now - peer.at <= (SUSPECT_S if suspected else HEARD_S)
+        silent_s = now - peer.at
+        return silent_s <= SUSPECT_S or (silent_s <= HEARD_S and not self._signs.about(peer.beacon.id, now))
 
     def _is_mutual(self, peer: Peer, now: float) -> bool:
         return peer.echo is not None and now - peer.echo <= ECHO_S
@@ -172,26 +192,6 @@ class Membership:
             return heard
         inside = self.epoch.members if self.epoch else ()
         return {name: heard[name] for name in sorted(heard, key=lambda each: (each not in inside, each))[:MOST_HEARD]}
-
-    def _beyond(self, side: Side) -> set[str]:
-        """Whoever is on that side of this node, as far as the readers have told."""
-        above: dict[str, set[str]] = {}
-        touches = [(peer.beacon.id, touch) for peer in self.peers.values() for touch in peer.beacon.touched]
-        touches += [(self.node.id, touch) for touch in self._said.touched] if self._said else []
-        for own, touch in touches:
-            lower, upper = (own, touch.other) if touch.face == "top" else (touch.other, own)
-            above.setdefault(lower, set()).add(upper)
-            above.setdefault(upper, set())
-        if side == "bottom":
-            above = {each: {lower for lower, uppers in above.items() if each in uppers} for each in above}
-        found: set[str] = set()
-        waiting = [self.node.id]
-        while waiting:
-            for each in above.get(waiting.pop(), ()):
-                if each not in found:
-                    found.add(each)
-                    waiting.append(each)
-        return found - {self.node.id}
 
     # --- who leads ---------------------------------------------------------------------------------------------------
 
@@ -263,6 +263,7 @@ class Membership:
         return epoch.term > self.term
 
     def _accept(self, epoch: Epoch) -> None:
+        self._signs.left(set(self.epoch.members if self.epoch else ()).difference(epoch.members))
         self.epoch, self.term = epoch, epoch.term
 
     # --- what is said ------------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ class Membership:
         heard = frozenset((name, p.beacon.incarnation, self._is_late(p, now)) for name, p in self._heard.items())
         own = (self.node.external_power, self.vote, self.view, self.epoch, self._reigns(), self._present())
         touched = frozenset((each.face, each.other) for each in self.touched)
-        return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self.documents)
+        return (own, heard, frozenset(self.mutual), touched, frozenset(self._refused), self._felt, self.documents)
 
     def _speak(self, now: float) -> Beacon:
         self._seq += 1
@@ -301,6 +302,7 @@ class Membership:
         self._refused = {each: at for each, at in self._refused.items() if now - at <= HEARD_S}
         refused = [self.peers[each] for each in sorted(self._refused) if each in self.peers]
         trips = {each: peer.round_trip_s for each, peer in self.mutual.items()}
+        felt = self._signs.of(self.node.id, now)
         self._said = Beacon(
             node=self.node,
             incarnation=self.incarnation,
@@ -316,6 +318,7 @@ class Membership:
             vote_rank=own if self.vote == self.node.id else self.mutual[self.vote].beacon.rank,
             view=self.view,
             touched=tuple(replace(each, round_trip_ms=_ms(trips.get(each.other))) for each in self.touched),
+            felt=Felt(self._felt, tuple(sorted(felt))) if felt else None,
             documents=self.documents,
             refused=tuple(_echo(peer, now) for peer in refused[:MOST_REFUSED]),
         )

@@ -1,6 +1,6 @@
 """Membership at work: one thread that hears and sends beacons, watches the stack's lines, and tells who wants to know.
 
-Everything that is decided is decided in membership.py; here are the link, the disk and the listeners.
+Everything that is decided is decided in run.py; here are the link, the disk and the listeners.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from agent.cluster.state import Cluster, Node, Side, node_id
 from hal.base import HardwareError, StackLines, StackLink, TagReader, answer_of
 
 TICK_S = 0.03
-LOOK_S = 0.1  # between looks at lines, tags and carrier
+LOOK_S = 0.1  # between looks at tags and carrier
 LATELY_S = 5.0  # how long an address is worth trying
 MOST_EVENTS = 256  # that wait for a slow listener; the oldest go first
 
@@ -124,7 +125,6 @@ class MembershipService:
         self._thread = threading.Thread(target=self._run, name="membership", daemon=True)
         self._told: object = None
         self._looked_at = self._asked_at = self._ticked_at = clock() - 1.0
-        self._closed: Mapping[Side, bool] = {}
         self._seen: dict[Side, str | None] = {}
         self._carrier: bool | None = None
         self.fault = ""  # why membership does not work as it should, for /v1/health
@@ -222,10 +222,11 @@ class MembershipService:
         if got is not None and opened is not None:
             self._hear(*opened, got[1])
         now = self._clock()
+        felt = self._feel(now)
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
             self._look(now)
-        if now - self._ticked_at >= TICK_S or opened is not None:
+        if now - self._ticked_at >= TICK_S or opened is not None or felt:
             self._ticked_at = now
             self._tick(now)
         self._tell()
@@ -274,10 +275,19 @@ class MembershipService:
                 _log.error("the epoch cannot be kept over a restart: %s", error)
             self.fault = f"the epoch cannot be kept over a restart: {error.strerror}"
 
+    def _feel(self, now: float) -> bool:
+        """Whether a line opened, as its driver tells at once."""
+        felt = False
+        while (edge := answer_of(partial(self._lines.wait, 0.0))) is not None:
+            if not edge.closed:
+                felt = True
+                with self._lock:
+                    self._membership.hint(edge.face, now)
+        return felt
+
     def _look(self, now: float) -> None:
-        """Lines, tags and carrier: what went is a hint, what is read is a link."""
-        closed = answer_of(self._lines.closed) or {}
-        opened: list[Side | None] = [side for side, was in self._closed.items() if was and closed.get(side) is False]
+        """Tags and carrier: what went is a hint, what is read is a link."""
+        opened: list[Side | None] = []
         touched: list[Touch] = []
         gigabits = answer_of(self._link.gigabits)
         for side, reader in self._readers.items():
@@ -295,7 +305,7 @@ class MembershipService:
         carrier = answer_of(self._link.carrier)
         if self._carrier and carrier is False:
             opened.append(None)
-        self._closed, self._carrier = closed, carrier
+        self._carrier = carrier
         with self._lock:
             for each in opened:
                 self._membership.hint(each, now)

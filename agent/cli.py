@@ -33,6 +33,7 @@ COMMANDS = {
 
 SHORT = {  # as Ollama's users type them
     "list": ("models", "list"),
+    "ls": ("models", "list"),
     "pull": ("models", "pull"),
     "load": ("models", "load"),
     "unload": ("models", "unload"),
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in SHORT:
         arguments[:1] = SHORT[arguments[0]]
     elif arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments[:1] = ("chat", "--model")
+        arguments[:1] = ("chat",)
     parser = argparse.ArgumentParser(
         prog="thox",
         description="Thox agent: a language model device on your own network.",

@@ -1,7 +1,7 @@
 """``thox chat``: a conversation in the terminal, through the device's own API.
 
 Ctrl-C stops the answer, not the program; /exit or the end of the input leaves. Where the input is no terminal, every
-line is one message and only the answers are printed.
+line is one message and only the answers are printed. A question in the command itself is the only one.
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ _HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer."
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
-    parser.add_argument("--model", metavar="NAME", help="which model answers (default: the device's)")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="which model answers (default: the device's)")
+    parser.add_argument("question", metavar="QUESTION", nargs="*", help="ask this and leave, instead of a conversation")
     parser.add_argument("--system", metavar="TEXT", help="what the model should keep in mind throughout")
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
     conversation = _Conversation(
-        inference_client(options, config), options.model or effective(config).models.default, options.system
+        inference_client(options, config),
+        options.model or effective(config).models.default,
+        options.system,
     )
-    terminal = sys.stdin.isatty()
+    question = " ".join(options.question)
+    terminal = not question and sys.stdin.isatty()
     if terminal:  # a shell that starts programs in the background has them ignore Ctrl-C, and that is inherited
         signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
     if terminal:
         console.print(Text(f"{conversation.model} at {conversation.client.url}. {_HELP}", style="dim"))
     failed = False
-    for line in _lines(terminal, config.state_dir / "chat.history"):
+    for line in [question] if question else _lines(terminal, config.state_dir / "chat.history"):
         if line == "/exit":
             break
         if line == "/new":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 from rich.console import Console
@@ -31,6 +32,14 @@ _HELP = {
     "usage": "what the models take on disk",
     "prune": "delete what no model needs",
 }
+_MODEL = "as `thox models` lists it; a further name of it, too"
+_SOURCES = """where MODEL comes from:
+  qwen3:0.6b                the registry that models.registry names
+  host[:port]/org/name:tag  a registry (OCI; Ollama's and Docker's artifacts, too)
+  hf.co/org/name            the Hugging Face hub; hf.co/org/name:Q4_K_M one of its GGUF files,
+                            hf.co/org/name@v1 a branch, tag or commit
+  ./folder, ./file.gguf     this device itself, with a key that has the permission admin
+What a pull that was cut has brought is kept: the next one goes on from there."""
 _TWO_NAMES, _NO_NAME = ("copy", "alias"), ("list", "ps", "usage", "prune")
 
 
@@ -38,9 +47,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     for name, text in _HELP.items():
-        action = actions.add_parser(name, help=text)
-        if name not in _NO_NAME:
-            action.add_argument("model", metavar="MODEL")
+        action = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == "remove":
+            action.add_argument("models", metavar="MODEL", nargs="+", help=_MODEL)
+        elif name not in _NO_NAME:
+            action.add_argument("model", metavar="MODEL", help="see below" if name == "pull" else _MODEL)
         if name in _TWO_NAMES:
             action.add_argument("name", metavar="NAME", help="the further name")
         add_key_argument(action, again=True)
@@ -56,6 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--cancel", action="store_true", help="end answers that run, instead of waiting")
             action.add_argument("--wait", type=float, metavar="S", help="seconds to wait for answers that run")
         elif name == "pull":
+            action.formatter_class, action.epilog = argparse.RawDescriptionHelpFormatter, _SOURCES
             action.add_argument("--name", metavar="NAME", help="of a folder or file taken in: what to call it")
         elif name == "prune":
             action.add_argument("--packed", action="store_true", help="packed weights of models not loaded, too")
@@ -86,8 +98,15 @@ def _unload(client: Client, options: argparse.Namespace, console: Console) -> No
 
 
 def _pull(client: Client, options: argparse.Namespace, console: Console) -> None:
-    name = pull(client, options.model, options.name, console)
+    name = pull(client, _source(options.model), options.name, console)
     console.print(Text(f"{name} is here. `thox load {name}` loads it; so does the first request for it."))
+
+
+def _source(model: str) -> str:
+    """A folder or a file as people write it becomes the address that the device takes; names stay as they are."""
+    if model.startswith(("/", "./", "../", "~")) or model in (".", ".."):
+        return Path(model).expanduser().resolve().as_uri()
+    return model
 
 
 def _cancel(client: Client, options: argparse.Namespace, console: Console) -> None:
@@ -102,8 +121,9 @@ def _further(client: Client, options: argparse.Namespace, console: Console) -> N
 
 
 def _remove(client: Client, options: argparse.Namespace, console: Console) -> None:
-    client.delete(model_path(options.model))
-    console.print(Text(f"{options.model} is removed."))
+    for model in options.models:
+        client.delete(model_path(model))
+        console.print(Text(f"{model} is removed."))
 
 
 def _prune(client: Client, options: argparse.Namespace, console: Console) -> None:

@@ -13,6 +13,8 @@ from agent.cli_print import print_table
 
 Shown = Mapping[str, Any]
 _SAYS_NOTHING = "-"
+_GAP = 2  # characters between two columns
+_FOLDED = {"kind": 10}  # columns that may be folded, down to so many characters
 
 
 def list_models(models: Iterable[Shown], console: Console) -> None:
@@ -28,7 +30,8 @@ def list_models(models: Iterable[Shown], console: Console) -> None:
         )
         for model in models
     ]
-    _print(("model", "kind", "state", "parameters", "weights", "size", "context"), rows, console)
+    titles = ("model", "kind", "state", "parameters", "weights", "size", "context")
+    _print(titles, rows, console, first_to_go=("context", "parameters", "weights", "kind", "size"))
 
 
 def show_loaded(models: Iterable[Shown], console: Console) -> None:
@@ -36,7 +39,7 @@ def show_loaded(models: Iterable[Shown], console: Console) -> None:
         (
             model["id"],
             _state(model),
-            size(model["memory"]["needed_bytes"]) if "memory" in model else _SAYS_NOTHING,
+            _taken(model),
             model["memory"]["quantisation"] if "memory" in model else _SAYS_NOTHING,
             model["context_length"],
             model.get("answering", 0),
@@ -46,7 +49,8 @@ def show_loaded(models: Iterable[Shown], console: Console) -> None:
         if model["state"] in ("loaded", "loading") and model["id"] == model["root"]
     ]
     if rows:
-        _print(("model", "state", "memory", "weights", "context", "answering", "unloaded"), rows, console)
+        titles = ("model", "state", "memory", "weights", "context", "answering", "unloaded")
+        _print(titles, rows, console, first_to_go=("weights", "context", "answering", "unloaded"))
     else:
         console.print("No model is in memory.")
 
@@ -84,7 +88,7 @@ def show_usage(usage: Shown, console: Console) -> None:
         (one["model"], size(one["bytes"]), size(one["shared_bytes"]), size(one["packed_bytes"]))
         for one in usage["models"]
     ]
-    _print(("model", "files", "of that shared", "packed weights"), rows, console)
+    _print(("model", "files", "of that shared", "packed weights"), rows, console, first_to_go=("of that shared",))
     console.print()
     totals = {
         "models": usage["models_bytes"],
@@ -123,17 +127,43 @@ def _state(model: Shown) -> str:
     return f"{model['state']} ({loading['progress']:.0%}, {loading['stage']})" if loading else str(model["state"])
 
 
+def _taken(model: Shown) -> str:
+    if "memory" in model:
+        return size(model["memory"]["needed_bytes"])
+    return "with its base" if model["kind"] == "adapter" else _SAYS_NOTHING
+
+
 def _until(model: Shown) -> str:
     if "memory" not in model:
-        return _SAYS_NOTHING
+        return _taken(model)
     seconds = model["expires_in_s"]
     return "never by itself" if seconds is None else "soon" if seconds < 60 else f"in {seconds / 60:.0f} min"
 
 
-def _print(titles: Sequence[str], rows: Iterable[Sequence[object]], console: Console) -> None:
+def _print(
+    titles: Sequence[str], rows: Iterable[Sequence[object]], console: Console, first_to_go: Sequence[str] = ()
+) -> None:
+    """A table. Where it is wider than the terminal, the columns ``first_to_go`` are left out one by one: names stay
+    whole, to be copied."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    shown = list(range(len(titles or ("", ""))))
+    for title in first_to_go:
+        if _width(titles, cells, shown) <= console.width:
+            break
+        shown.remove(titles.index(title))
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(titles))
-    for title in titles or ("", ""):
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    for index in shown:
+        title = titles[index] if titles else ""
+        whole = bool(titles) and title not in _FOLDED and _width(titles, cells, shown) <= console.width
+        table.add_column(title, overflow="fold", no_wrap=whole)
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in shown))
     print_table(table, console)
+
+
+def _width(titles: Sequence[str], cells: Sequence[Sequence[str]], shown: Sequence[int]) -> int:
+    """Characters in a line of the table, with what may be folded as narrow as it may be."""
+    widths = [max((len(row[index]) for row in cells), default=0) for index in shown]
+    named = [titles[index] if titles else "" for index in shown]
+    fitted = (max(len(name), min(width, _FOLDED.get(name, width))) for name, width in zip(named, widths, strict=True))
+    return sum(fitted) + _GAP * (len(shown) - 1)

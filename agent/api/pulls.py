@@ -85,7 +85,8 @@ def _steps(puller: Puller, model: str, name: str | None) -> Generator[Object, No
         if not g.key.allows("admin"):
             raise PermissionDeniedError(
                 "folders and files of the device can only be taken in with a key that has the permission admin",
-                hint="show the owner's key, or put the folder into the models of the state folder",
+                hint="show the owner's key or one of `thox key create NAME --permissions admin`, "
+                "or put the folder into the models of the state folder",
             )
         name = default_name(local_path(model)) if name is None else name
         steps = puller.copy(model, name)

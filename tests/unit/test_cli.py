@@ -197,9 +197,11 @@ def test_chat_answers_every_line_and_remembers_the_conversation(device: Device) 
 def test_the_words_of_ollamas_users_do_what_they_expect(device: Device) -> None:
     done = device.thox("run", "thox-nano", stdin="Hello!\n")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    asked = device.thox("chat", "thox-nano", "Hello!", stdin="never asked\n")
+    assert asked.returncode == 0 and asked.stdout == done.stdout
     assert device.thox("cp", "thox-nano", "second").returncode == 0
     try:
-        assert "second" in device.thox("list").stdout
+        assert "second" in device.thox("list").stdout and "second" in device.thox("ls").stdout
         assert "second is unloaded" in device.thox("stop", "second").stdout
     finally:
         assert device.thox("rm", "second").returncode == 0

@@ -65,6 +65,31 @@ def test_the_tables_say_what_the_device_said() -> None:
     assert "4 MiB" in usage and "5.0 GiB" in usage
 
 
+def test_names_stay_whole_on_a_narrow_terminal() -> None:
+    name, base = "registry.example:5000/organisation/model:q4", "hf.co/organisation/a-model-with-a-long-name"
+    models = [
+        {**MODEL, "id": name, "root": name, "state": "available"},
+        {**MODEL, "id": "lora", "root": "lora", "kind": "adapter", "base": base, "context_length": 0},
+    ]
+    for width, left_out in (
+        (170, ()),
+        (90, ("context", "parameters")),
+        (64, ("context", "parameters", "weights", "kind")),
+    ):
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        list_models(models, console)
+        assert isinstance(console.file, io.StringIO)
+        lines = console.file.getvalue().splitlines()
+        assert any(name in line for line in lines) and all(len(line) <= width for line in lines)
+        titles = ("model", "size", "kind", "weights", "parameters", "context")
+        assert [title for title in titles if title not in lines[0]] == [each for each in titles if each in left_out]
+
+
+def test_what_is_loaded_of_an_adapter_is_said_by_its_base() -> None:
+    lora = {**MODEL, "id": "lora", "root": "lora", "kind": "adapter", "base": "m", "state": "loaded"}
+    assert "with its base" in said(show_loaded, [lora])
+
+
 def test_a_model_goes_through_its_whole_life_from_the_command_line(device: Device, tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(builtin_models()["thox-nano"], source)
@@ -75,7 +100,7 @@ def test_a_model_goes_through_its_whole_life_from_the_command_line(device: Devic
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "mine is here" in thox("pull", source.as_uri(), "--name", "mine")
+    assert "mine is here" in thox("pull", str(source), "--name", "mine")
     assert "a copy of mine" in thox("models", "copy", "mine", "second")
     assert "another name of second" in thox("models", "alias", "second", "third")
     assert "mit" in thox("show", "mine") and "weights" in thox("show", "third")
@@ -84,8 +109,9 @@ def test_a_model_goes_through_its_whole_life_from_the_command_line(device: Devic
     assert "second" in thox("models", "usage")
     assert "is unloaded" in thox("unload", "mine")
     assert "mine" not in thox("ps")
-    for name in ("third", "second", "mine"):
-        assert f"{name} is removed" in thox("rm", name)
+    assert thox("rm", "third", "second", "mine").splitlines() == [
+        f"{name} is removed." for name in ("third", "second", "mine")
+    ]
     assert "freed" in thox("models", "prune")
     assert "mine" not in thox("models")
     refused = device.thox("load", "mine")

@@ -116,7 +116,10 @@ class Loader:
         )
 
     def _draft_of(self, model: StoredModel, name: str) -> StoredModel:
-        draft = self._find(name)
+        try:
+            draft = self._find(name)
+        except NotFoundError as error:
+            raise NotFoundError(error.message, hint=error.hint, param="options.draft") from error
         if draft.kind != "text" or draft.name == model.name:
             raise RequestError(
                 f"{draft.name} cannot guess tokens for {model.name}",

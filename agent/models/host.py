@@ -24,7 +24,7 @@ from agent.models.checkpoint import StoredModel, check_usable
 from agent.models.lease import HostedModel, Lease, Loaded, hosted_adapter, hosted_model
 from agent.models.loading import Job, OpenEngine, again, attempt, loading_error
 from agent.models.memory import Estimate, Memory, anonymous_bytes, available_bytes, estimate
-from agent.models.options import FOR_EVER, LoadOptions
+from agent.models.options import FOR_EVER, LoadOptions, fitting
 from agent.models.shelf import Shelf
 from agent.models.store import ModelStore
 
@@ -79,7 +79,7 @@ class ModelHost:
         """
         model, adapter = self._wanted(name)
         options = options or LoadOptions()
-        job = self._begin(model, self._fitting(model, options), adapter)
+        job = self._begin(model, fitting(options, model.name, model.kind, model.context_length), adapter)
         if job is not None and wait_s is not None:
             if not job.done.wait(wait_s):
                 raise loading_error(job)
@@ -210,7 +210,8 @@ class ModelHost:
 
     def needed(self, model: StoredModel, options: LoadOptions | None = None) -> Memory:
         """What a load would take."""
-        return self._needed(self._complete(model), self._fitting(model, options or LoadOptions()))
+        options = fitting(options or LoadOptions(), model.name, model.kind, model.context_length)
+        return self._needed(self._complete(model), options)
 
     def memory_free(self) -> int:
         """Bytes that a further model may take: what is free without what the loaded ones have still coming."""
@@ -272,12 +273,6 @@ class ModelHost:
     def _complete(self, model: StoredModel) -> StoredModel:
         """A model with the adapters that load with it."""
         return replace(model, adapters=self._store.adapters(model)) if model.kind == "text" else model
-
-    def _fitting(self, model: StoredModel, options: LoadOptions) -> LoadOptions:
-        """A context longer than the model's is asked for by those who mean "as long as it goes"."""
-        if options.context_length and model.context_length:
-            return replace(options, context_length=min(options.context_length, model.context_length))
-        return options
 
     def _begin(self, model: StoredModel, options: LoadOptions, adapter: StoredModel | None = None) -> Job | None:
         """Put a load into the line, or join the one that is there; None when the model is loaded just so.

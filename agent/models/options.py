@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from agent.errors import RequestError
 
 if TYPE_CHECKING:  # they bring numpy, for which the command line must not wait
     from agent.engine.base import CacheType
@@ -32,6 +34,36 @@ class LoadOptions:
     draft: str | None = None  # the name of a smaller model of the same vocabulary, which guesses tokens
     # How long the model stays after its last answer, s. It changes nothing in the engine: no reason to load anew.
     keep_alive_s: float | None = field(default=None, compare=False)
+
+
+def fitting(options: LoadOptions, name: str, kind: str, context_length: int) -> LoadOptions:
+    """The options as a model of this kind and of so many tokens takes them. A context longer than the model's is asked
+    for by those who mean "as long as it goes".
+
+    Raises RequestError for what would change nothing: models that write no text are computed in float32, a whole text
+    at once, without a cache.
+    """
+    if options.context_length and context_length:
+        options = replace(options, context_length=min(options.context_length, context_length))
+    if kind == "text":
+        return options
+    as_it_is: dict[str, tuple[object, ...]] = {
+        "context_length": (context_length,),
+        "quantisation": ("auto", "float"),
+        "slots": (),
+        "cache_type": ("auto",),
+        "draft": (),
+    }
+    for option, fine in as_it_is.items():
+        wanted = getattr(options, option)
+        if wanted is not None and wanted not in fine:
+            raise RequestError(
+                f"{name} writes no text: {option} = {wanted} would change nothing",
+                hint="models for embeddings and for ranking are loaded in float32 and at their own length; "
+                "keep_alive is an option for them",
+                param=f"options.{option}",
+            )
+    return LoadOptions(keep_alive_s=options.keep_alive_s)
 
 
 def choose_quantisation(wanted: str, parameters: int, stored: str = "") -> Quantisation:

@@ -219,6 +219,36 @@ def test_models_on_their_way_take_their_room_beforehand(store: ModelStore, loade
     host.close()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        LoadOptions(quantisation="int8"),
+        LoadOptions(context_length=64),
+        LoadOptions(slots=2),
+        LoadOptions(cache_type="u8"),
+        LoadOptions(draft="a"),
+    ],
+)
+def test_a_model_that_writes_no_text_refuses_options_that_would_change_nothing(
+    host: ModelHost, loader: FakeLoader, options: LoadOptions
+) -> None:
+    with pytest.raises(RequestError, match="e writes no text") as caught:
+        host.load("e", options)
+    (named,) = (
+        name for name in ("quantisation", "context_length", "slots", "cache_type", "draft") if getattr(options, name)
+    )
+    assert caught.value.param == f"options.{named}" and "keep_alive" in (caught.value.hint or "")
+    assert host.state("e").state == "available" and not loader.opened
+
+
+def test_a_model_that_writes_no_text_is_not_loaded_anew_for_what_is_so_anyway(
+    host: ModelHost, loader: FakeLoader
+) -> None:
+    host.load("e")
+    host.load("e", LoadOptions(context_length=8192, quantisation="float", cache_type="auto", keep_alive_s=60.0))
+    assert len(loader.opened) == 1 and host.state("e").expires_s is not None
+
+
 def test_preloading_passes_over_what_is_not_there(host: ModelHost) -> None:
     host.preload(["gone", "a", "e"])
     until(lambda: [state.state for state in host.states()] == ["loaded", "loaded"])

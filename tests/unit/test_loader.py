@@ -14,7 +14,7 @@ import pytest
 
 from agent.config import Config, EngineConfig
 from agent.engine.base import Embeddings, EmbedRequest, Engine, Request, Sampling
-from agent.errors import ModelError, RequestError
+from agent.errors import ModelError, NotFoundError, RequestError, ThoxError
 from agent.loader import Loader, fingerprint, physical_cores
 from agent.models.checkpoint import StoredModel, inspect
 from agent.models.disk import Disk
@@ -194,5 +194,13 @@ def test_a_draft_that_cannot_be_one_is_refused(
     draft: str, error: type[Exception], message: str, tmp_path: Path, family: Callable[[str], StoredModel]
 ) -> None:
     loader = _drafting(tmp_path, Telemetry(), family)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         loader(_stored("thox-nano"), LoadOptions(context_length=128, draft=draft), _unheard)
+    assert isinstance(caught.value, ThoxError) and caught.value.param == "options.draft"
+
+
+def test_a_draft_that_is_not_there_is_told_from_a_model_that_is_not_there(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "store", {})
+    with pytest.raises(NotFoundError) as caught:
+        _drafting(tmp_path, Telemetry(), store.find).needed(_stored("thox-nano"), LoadOptions(draft="gone"))
+    assert caught.value.param == "options.draft"

@@ -26,7 +26,7 @@ hil: $(VENV)/.test ## the drivers over a real kernel, which is built once (minut
 soak: $(VENV)/.test ## the long run: random worlds, 10,000 of the power contract, 5,000 of membership (SOAK_WORLDS=...), 200 moves with real agents
 	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),10000) $(BIN)/python -m pytest tests/cluster/test_power_worlds.py tests/cluster/test_power_chaos.py
 	@THOX_SOAK_WORLDS=$(or $(SOAK_WORLDS),5000) $(BIN)/python -m pytest tests/cluster/test_membership_worlds.py
-	@THOX_SOAK_MOVES=$(or $(SOAK_MOVES),200) $(BIN)/python -m pytest --timeout 0 tests/cluster/test_lab_faults.py -k moves
+	@THOX_SOAK_MOVES=$(or $(SOAK_MOVES),200) $(BIN)/python -m pytest tests/cluster/test_lab_faults.py -k moves
 
 lint: $(VENV)/.test ## ruff and mypy alone
 	@$(BIN)/ruff check .

@@ -19,7 +19,8 @@ from running_lab import RunningLab, loopback, running, until
 
 from agent.lab import LabAgent
 
-pytestmark = pytest.mark.timeout(300)  # several processes start, on a machine that may be busy
+SOAK = int(os.environ.get("THOX_SOAK_MOVES", "0"))
+pytestmark = pytest.mark.timeout(0 if SOAK else 300)  # several processes start, on a machine that may be busy
 
 ALL = ("module-1", "module-2", "module-3", "module-4")
 LOWER, UPPER = ALL[:2], ALL[2:]
@@ -215,7 +216,7 @@ class Moves:
 def test_after_any_moves_the_clusters_are_those_that_can_be(whole: RunningLab) -> None:
     moves, random = Moves(whole), Random()
     try:
-        for _ in range(int(os.environ.get("THOX_SOAK_MOVES", "3"))):
+        for _ in range(SOAK or 3):
             moves.make(random)
             moves.check()
     finally:

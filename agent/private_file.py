@@ -1,10 +1,20 @@
-"""Files that belong to the owner alone, mode 0600, and are never seen half written."""
+"""Files that belong to the owner alone, mode 0600, and are never seen half written, nor written by two at once."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from agent.errors import UnavailableError
+
+_LOCKED_S: Final = 5.0  # how long another process may hold a lock
+_POLL_S: Final = 0.02
 
 
 def replace(file: Path, data: bytes) -> None:
@@ -28,6 +38,26 @@ def create(file: Path, data: bytes) -> bool:
         new.unlink()
     _keep_names(file.parent)
     return True
+
+
+@contextmanager
+def locked(file: Path, patience_s: float = _LOCKED_S) -> Iterator[None]:
+    """Of all threads and processes that ask for the lock of this name, one at a time. Raises UnavailableError when
+    another keeps it for long, OSError."""
+    ends = time.monotonic() + patience_s
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise UnavailableError(f"Another process holds {file.name}", retry_after=5.0) from None
+                time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_beside(file: Path, data: bytes) -> Path:

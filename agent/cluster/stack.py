@@ -14,7 +14,7 @@ from agent.cluster.link.peers import Peers
 from agent.cluster.membership.service import EpochFile, MembershipService
 from agent.cluster.state import Cluster, Node
 from agent.cluster.trust.service import TrustService
-from agent.cluster.trust.spread import REQUEST as TRUST
+from agent.cluster.trust.spread import PURPOSE as TRUST
 from agent.cluster.trust.spread import TrustSpread
 from agent.cluster.trust.touch import TouchHost
 from agent.cluster.trust.watch import TouchWatch
@@ -55,7 +55,7 @@ class StackService:
         )
         self.peers = Peers(self.trust, TouchHost(self.trust, self._watch), self.membership.addresses, link_port)
         self._spread = TrustSpread(self.trust, self.peers.connect, self.peers.addresses)
-        self.peers.serve(TRUST, lambda node, body: self._spread.answer(node, {TRUST: body}))
+        self.peers.serve(TRUST, self._spread.answer)
         store = DocumentStore(state_dir, self.trust)
         self.documents = DocumentsService(store, self.trust, self.membership, self.peers)
         self._deaf = ""  # why no links are served

@@ -17,10 +17,9 @@ import pytest
 from trusting_device import Device, devices, say, together
 
 from agent.cluster.link import connection as link
-from agent.cluster.link import tls as link_tls
 from agent.cluster.link.connection import LinkConnection
 from agent.cluster.link.frames import FRAME_BYTES, Deadline, LinkError, send_bytes
-from agent.cluster.link.tls import secured
+from agent.cluster.link.tls import _load_own, secured
 from agent.cluster.trust.identity import LINK_LIFETIME_S, Credentials, Identity, TrustError
 from agent.errors import NotFoundError
 
@@ -88,7 +87,7 @@ def test_many_requests_go_over_one_connection_and_errors_are_told(make: Make) ->
     server = link.MutualTls(b.trust, handle)
     connection = a.links.connect(b.id, server.listen("127.0.0.1", 0))
     try:
-        assert connection.node_id == b.id
+        assert connection.device_id == b.id
         for number in range(20):
             assert connection.request({"say": number}) == {"from": a.id, "say": number}
         with pytest.raises(NotFoundError, match="no such document"):
@@ -125,7 +124,7 @@ def test_nothing_older_than_tls_1_3_is_spoken(pair: tuple[Device, Device]) -> No
     a, b = pair
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    link_tls._load_own(context, a.trust.link_credentials())
+    _load_own(context, a.trust.link_credentials())
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with socket.create_connection(b.address, 5.0) as plain:
         plain.sendall(link.MAGIC)

@@ -9,7 +9,7 @@ import pytest
 from agent.cluster.power.allocator import Allocator, Stack
 from agent.cluster.power.derate import FIRST_WAIT_S, FORGIVEN_S, MOST, STEP, Derating
 from agent.cluster.power.messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
-from agent.cluster.power.node import SETTLE_S, Alarm, PowerNode, Want, step_for, tolerated
+from agent.cluster.power.node import SETTLE_S, Alarm, PowerNode, Want, tolerated
 from agent.cluster.power.rules import Contract, Limit, Member
 from agent.cluster.power.timing import Timing
 from agent.errors import NotFoundError, RequestError, UnavailableError
@@ -69,11 +69,6 @@ def test_a_node_that_draws_more_than_it_was_granted_counts_with_what_it_draws() 
     ask(allocator, wild, now, 10.0, measured=9999.0)
     wild_row = next(one for one in allocator.holdings(now) if one.node_id == "node-1")
     assert wild_row.counted_w == 40.0, "a broken meter takes no more than the node's peak"
-
-
-def test_the_cap_is_the_highest_step_that_fits() -> None:
-    steps = (10.0, 17.0, 28.0, 40.0)
-    assert [step_for(steps, watts) for watts in (5.0, 10.0, 27.9, 28.0, 99.0)] == [10.0, 10.0, 17.0, 28.0, 40.0]
 
 
 def test_each_alert_takes_a_step_and_steps_come_back_ever_more_slowly() -> None:

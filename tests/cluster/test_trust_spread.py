@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from trusting_device import Device, devices
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.trust.identity import TrustError
 from agent.cluster.trust.service import TrustService
-from agent.cluster.trust.spread import TrustSpread
+from agent.cluster.trust.spread import PURPOSE, TrustSpread
 
 
 class Telling:
@@ -24,7 +25,7 @@ class Telling:
             name: TrustSpread(device.trust, device.links.connect, self._addresses) for name, device in self.all.items()
         }
         for name, device in self.all.items():
-            device.answer = self.spread[name].answer
+            device.answer = partial(self._asked, name)
 
     def start(self) -> None:
         for each in self.spread.values():
@@ -35,6 +36,9 @@ class Telling:
         while not wanted():
             assert time.monotonic() < ends, "it never came so"
             time.sleep(0.01)
+
+    def _asked(self, name: str, asker: str, body: Json) -> Json:
+        return self.spread[name].answer(asker, body[PURPOSE])
 
     def _addresses(self) -> dict[str, tuple[str, int]]:
         return {device.id: device.address for device in self.all.values()}

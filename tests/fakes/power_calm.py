@@ -6,7 +6,6 @@ from power_module import Path
 from power_oracle import hold
 from power_world import World
 
-from agent.cluster.power.node import step_for
 from agent.cluster.power.rules import PRIORITIES
 from agent.cluster.power.timing import Timing
 
@@ -45,7 +44,7 @@ def _difference(world: World) -> str:
         node = module.member.node_id
         expected = plan.get(node, 0.0) if node in carried else 0.0
         if module.steps and expected:
-            expected = step_for(module.steps, expected + 1e-9)
+            expected = module.step(expected + 1e-9)
         if abs(world.cap(module) - expected) > (SLACK_W if not module.steps else 10):
             return f"{node} takes {world.cap(module):g} W, planned {expected:g} W"
     return ""

@@ -47,3 +47,7 @@ class Module:
     number: int = 0  # of its newest term
     allocators: list[Allocator] = field(default_factory=list)  # the last is the one in office; others are not aware yet
     at: list[int] = field(default_factory=list)  # where each allocator's supply was read last: 1, or 0 for not any more
+
+    def step(self, allowed_w: float) -> float:
+        """Worst W of the highest step that never draws more than what is allowed; of the lowest where all draw more."""
+        return max((step for step in self.steps if step <= allowed_w), default=min(self.steps))

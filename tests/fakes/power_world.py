@@ -14,7 +14,7 @@ from power_oracle import SLACK_W, Oracle, hold
 
 from agent.cluster.power.allocator import Allocator, Stack
 from agent.cluster.power.messages import Handover, Message, PowerGrant, PowerRequest, Takeover, Term, decode, encode
-from agent.cluster.power.node import Want, step_for
+from agent.cluster.power.node import Want
 from agent.cluster.power.rules import Contract, Limit, Member, Priority
 from agent.cluster.power.timing import Timing
 from agent.errors import ThoxError
@@ -332,7 +332,7 @@ class World:
         if module.index >= self.present:
             return 0.0
         allowed = module.node.allowed(self.clock(module))
-        return step_for(module.steps, allowed) if module.steps and allowed else allowed
+        return module.step(allowed) if module.steps and allowed else allowed
 
     def caps(self) -> list[float]:
         return [self.cap(module) for module in self.modules]

@@ -1,8 +1,8 @@
 """What all nodes of a stack share and any of them may change: signed, versioned documents that converge.
 
-Keys with their tombstones, limits, names, the manifest of models, settings. No quorum: each half of a divided stack
-goes on, and when they meet again the last writer wins, document by document. Of two that were written at one time, a
-deletion wins: a key that somebody took back must not come to life by a tie.
+Keys, names, the manifest of models, settings. No quorum: each half of a divided stack goes on, and when they meet again
+the last writer wins, document by document. Of two that were written at one time, a deletion wins: a key that somebody
+took back must not come to life by a tie.
 
 Documents come from other nodes and are hostile until checked: of a known kind and size, signed by a node that is known,
 not of a clock far in the future (it would win for years). Merging is commutative, associative and idempotent, so

@@ -8,14 +8,10 @@ say holds even while the disk is full: a key that was revoked elsewhere must not
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -26,9 +22,7 @@ from agent.cluster.trust.service import TrustService
 from agent.errors import NoRoomError, UnavailableError
 from agent.identity import device_id
 
-LOCKED_S: Final = 5.0  # how long another process may hold the file
 LAST_MS: Final = LATEST_MS - 365 * 86_400_000  # here documents' time stands still: what is written after it is counted
-_POLL_S: Final = 0.02
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -91,7 +85,7 @@ class DocumentStore:
         Raises NoRoomError when the disk is full, OSError where the file cannot be written, UnavailableError when
         another process holds it.
         """
-        with self._lock, self._file_lock():
+        with self._lock, private_file.locked(self._lock_file):
             self._refresh(locked=True)
             fresh = self._documents.copy()
             result = change(fresh)
@@ -129,7 +123,7 @@ class DocumentStore:
         if self._unsaved:
             with self._lock:
                 try:
-                    with self._file_lock():
+                    with private_file.locked(self._lock_file):
                         self._refresh(locked=True)
                         self._write(self._documents)
                     self._unsaved, self._disk = False, ""
@@ -177,7 +171,7 @@ class DocumentStore:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             wrong = (type(error).__name__,)
         if wrong and not locked:
-            with self._file_lock():  # it may be whole again by now
+            with private_file.locked(self._lock_file):  # it may be whole again by now
                 self._refresh(locked=True)
             return
         if wrong:
@@ -206,24 +200,6 @@ class DocumentStore:
         if why != self._disk:
             _log.error("%s", why)
         self._disk = why
-
-    @contextmanager
-    def _file_lock(self) -> Iterator[None]:
-        """Raises UnavailableError when another process keeps it for long, OSError."""
-        ends = time.monotonic() + LOCKED_S
-        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > ends:
-                        raise UnavailableError("Another process holds documents.lock", retry_after=5.0) from None
-                    time.sleep(_POLL_S)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def open_documents(state_dir: Path) -> DocumentStore:

@@ -43,6 +43,7 @@ IDLE_S: Final = 60.0
 MOST_UNPROVEN, MOST_UNPROVEN_OF_ONE, MOST_OF_A_MEMBER = 16, 4, 8
 _POLL_S: Final = 0.2
 
+Address = tuple[str, int]
 Handler = Callable[[str, Json], Json]
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class LinkConnection:
         self.broken = False  # nothing can be asked over it any more
 
     @property
-    def node_id(self) -> str:
+    def device_id(self) -> str:
         return self._member.device_id
 
     def request(self, body: Json, timeout_s: float = REQUEST_S) -> Json:
@@ -73,7 +74,7 @@ class LinkConnection:
                 self._tls.close()
                 raise
         if "error" in answer:
-            raise refusal(self.node_id, answer["error"])
+            raise refusal(self.device_id, answer["error"])
         result = answer.get("result")
         return result if isinstance(result, dict) else {}
 
@@ -99,9 +100,9 @@ class MutualTls:
         self._members: Counter[str] = Counter()
         self._threads: set[threading.Thread] = set()
         self._listener: socket.socket | None = None
-        self._source: tuple[str, int] | None = None  # where connections come from: of several networks, the links'
+        self._source: Address | None = None  # where connections come from: of several networks, the links'
 
-    def listen(self, host: str, port: int = PORT) -> tuple[str, int]:
+    def listen(self, host: str, port: int = PORT) -> Address:
         """Serve there from now on; 0 takes any free port. Raises LinkError."""
         try:
             self._listener = socket.create_server((host, port), backlog=16)
@@ -113,13 +114,13 @@ class MutualTls:
         self._source = (str(name[0]), 0)
         return str(name[0]), int(name[1])
 
-    def connect(self, node_id: str, address: tuple[str, int], timeout_s: float = HANDSHAKE_S) -> LinkConnection:
+    def connect(self, device_id: str, address: Address, timeout_s: float = HANDSHAKE_S) -> LinkConnection:
         """To that member and nobody else. Raises TrustError when it is none, LinkError when it does not answer."""
-        deadline, member = Deadline(timeout_s), self._trust.member(node_id)
+        deadline, member = Deadline(timeout_s), self._trust.member(device_id)
         try:
             plain = socket.create_connection(address, deadline.left(), self._source)
         except OSError as error:
-            raise LinkError(f"{node_id} does not answer at {address[0]}:{address[1]}") from error
+            raise LinkError(f"{device_id} does not answer at {address[0]}:{address[1]}") from error
         try:
             send_bytes(plain, MAGIC, deadline)
         except LinkError:
@@ -130,7 +131,7 @@ class MutualTls:
         try:
             _, ends_at = read_link(shown, (member,), self._trust.clock)
             if receive_frame(tls, deadline, 1024) != {"ready": True}:
-                raise LinkError(f"{node_id} does not take this device for a member")
+                raise LinkError(f"{device_id} does not take this device for a member")
         except ThoxError:
             tls.close()
             raise

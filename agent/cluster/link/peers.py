@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.cluster.link.connection import PORT, LinkConnection, MutualTls
+from agent.cluster.link.connection import PORT, Address, LinkConnection, MutualTls
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.state import node_id
 from agent.cluster.trust.service import TrustService
 from agent.cluster.trust.touch import TouchHost
 
-Address = tuple[str, int]
 Serve = Callable[[str, object], Json]  # node id of who asks, and the body of its question, to the answer
 ASK_S: Final = 2.0
 

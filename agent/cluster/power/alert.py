@@ -1,7 +1,7 @@
 """PWR_ALERT#: one open-drain line through the whole stack, heard in one thread.
 
 Any module pulls it when the supply's voltage gives way or a contact carries too much. Nobody is asked then: messages
-would come too late. What it does is decided by who is told (``agent/cluster/power/service.py``).
+would come too late. What it does is decided by who is told (``PowerService.hear``).
 """
 
 from __future__ import annotations

@@ -143,11 +143,3 @@ class PowerNode:
 def tolerated(watts: float) -> float:
     """What a meter may show of a module that keeps to ``watts``."""
     return watts * (1 + TOLERANCE) + TOLERANCE_W
-
-
-def step_for(steps: tuple[float, ...], allowed_w: float) -> float:
-    """The highest step of the ladder that never draws more than what is allowed; the lowest where all draw more.
-
-    ``steps`` are the worst watts of each, rising; the lowest is the floor.
-    """
-    return max((step for step in steps if step <= allowed_w), default=min(steps))

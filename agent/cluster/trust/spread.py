@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from agent.cluster.link.connection import LinkConnection
+from agent.cluster.link.connection import Address, LinkConnection
 from agent.cluster.link.frames import Json
 from agent.cluster.trust.identity import TrustError
 from agent.cluster.trust.service import TrustService
 from agent.errors import ThoxError
 
-Address = tuple[str, int]
-REQUEST: Final = "trust"  # the field of a request that is for ``answer``
+PURPOSE: Final = "trust"
 _LOOK_S, _RETRY_S = 1.0, 5.0
 _log = logging.getLogger(__name__)
 
@@ -53,10 +52,10 @@ class TrustSpread:
         if self._thread.is_alive():
             self._thread.join(15.0)
 
-    def answer(self, node_id: str, body: Json) -> Json:
+    def answer(self, node: str, body: object) -> Json:
         """To a member that tells us its roster: ours. Raises TrustError for what no member signed."""
         self._take(body)
-        _log.debug("%s told its roster", node_id)
+        _log.debug("%s told its roster", node)
         return self._document()
 
     def look(self, now: float) -> None:
@@ -72,7 +71,7 @@ class TrustSpread:
             try:
                 connection = self._connect(member.device_id, address)
                 try:
-                    self._take(connection.request(self._document()))
+                    self._take(connection.request(self._document()).get(PURPOSE))
                 finally:
                     connection.close()
                 self._told[member.fingerprint] = self._digest()
@@ -90,11 +89,11 @@ class TrustSpread:
                 _log.exception("telling whom the stack trusts broke")
 
     def _document(self) -> Json:
-        return {REQUEST: base64.b64encode(self._trust.document()).decode()}
+        return {PURPOSE: base64.b64encode(self._trust.document()).decode()}
 
-    def _take(self, body: Json) -> None:
+    def _take(self, document_text: object) -> None:
         try:
-            document = base64.b64decode(str(body.get(REQUEST)), validate=True)
+            document = base64.b64decode(str(document_text), validate=True)
         except (binascii.Error, ValueError) as error:
             raise TrustError("This is no roster of a stack") from error
         self._trust.take(document)

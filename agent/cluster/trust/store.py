@@ -5,9 +5,7 @@ The command line and a running device both write it; a running device sees a cha
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,19 +51,17 @@ class TrustStore:
             return self._read()
 
     def change(self, change: Callable[[TrustState], TrustState]) -> tuple[TrustState, TrustState]:
-        """What was, and what is now. On the disk when this returns; what ``change`` raises leaves all as it was."""
-        with self._lock:
-            descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                missing = not self._file.exists()
-                before = self._fresh() if missing else self._read()
-                after = change(before)
-                if missing or after != before:
-                    private_file.replace(self._file, _encoded(after))
-                return before, self._read()
-            finally:
-                os.close(descriptor)
+        """What was, and what is now. On the disk when this returns; what ``change`` raises leaves all as it was.
+
+        Raises UnavailableError when another process holds the file, OSError where it cannot be written.
+        """
+        with self._lock, private_file.locked(self._lock_file):
+            missing = not self._file.exists()
+            before = self._fresh() if missing else self._read()
+            after = change(before)
+            if missing or after != before:
+                private_file.replace(self._file, _encoded(after))
+            return before, self._read()
 
     def _read(self) -> TrustState:
         try:

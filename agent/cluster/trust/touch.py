@@ -11,7 +11,7 @@ One face of a module has a reader, the other a tag, so of two that touch only on
     reader ◀────────────────── identity certificate ─────── tag's wearer     the reader checks the fingerprint
     ════════ TLS 1.3, each side trusting that one certificate: both prove their keys over both certificates ════════
     reader ── nonce of the tag, own nonce, own standing ──▶ tag's wearer     only the tag's key ever gets the nonce
-    reader ◀────────── standing, or why not ─────────────── tag's wearer     both decide the same (trust_decision)
+    reader ◀────────── standing, or why not ─────────────── tag's wearer     both decide the same (decision.py)
     who enters ── own roster ──▶ host ── the roster with both ──▶ who enters ── "entered" ──▶ host ── "admitted"
 """
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "key": "create, list and revoke API keys",
     "models": "list, show, pull, load, unload, copy and remove models",
     "trust": "whom this device trusts: list, forget, lock",
+    "plan": "how the stack would carry a model: which layers on which node",
     "power": "who may draw how many watts of the stack's supply, and contracts for more",
     "hw": "the hardware of this device: what is there, what it says, what is missing",
     "sim": "hands for the simulated stack of a running device",

@@ -11,7 +11,6 @@ from agent.api.cluster import make_cluster_app
 from agent.api.inference import make_inference_app
 from agent.api.models import models_blueprint
 from agent.auth import KeyRing
-from agent.cluster.documents.manifest import ModelManifest
 from agent.cluster.documents.names import SharedNames
 from agent.cluster.documents.settings import KIND as SETTINGS
 from agent.cluster.documents.settings import SharedSettings
@@ -74,7 +73,7 @@ class Node:
             self._cluster.announce(config.server)
         documents = self._cluster.stack.documents.store
         keys, store.names = KeyRing(state_dir, documents), SharedNames(documents)
-        manifest = ModelManifest(documents, device_id(state_dir), store.models)
+        manifest = self._cluster.manifest
         self._cluster.stack.documents.tell_also(manifest.tell)
         self._puller = Puller(store, config.models, check=check_loadable)
         self._settings = SharedSettings(documents, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from flask import Blueprint, Flask, Response, jsonify
+from flask import Blueprint, Flask, Response, jsonify, request
 
 from agent.api import guard, openapi
 from agent.api import schema_cluster as schema
@@ -19,6 +19,7 @@ from agent.api.render_cluster import (
     nodes_object,
     topology_object,
 )
+from agent.api.render_plan import plan_object
 from agent.api.serving import Models
 from agent.api.watching import watching_blueprint
 from agent.auth import KeyRing
@@ -74,6 +75,19 @@ def _stack(service: ClusterService) -> Blueprint:
     @describes("Every node in detail", schema.NODES)
     def nodes() -> Response:
         return jsonify(nodes_object(service.stack_report(), service.node_id))
+
+    @blueprint.get("/v1/cluster/plan")
+    @requires("cluster")
+    @describes(
+        "How the stack would carry a model: which layers on which node",
+        schema.PLAN,
+        query=schema.PLAN_QUERY,
+        errors=(400, 404, 503, 507),
+    )
+    def plan() -> Response:
+        model = schema.PLANNED_MODEL.of(request.args)
+        known, forecast = service.plans.forecast(model)
+        return jsonify(plan_object(forecast, known, service.node_id, hardware(simulated=service.simulated)))
 
     @blueprint.get("/v1/health")
     @describes("How this node fares: any key may ask", schema.HEALTH)

@@ -70,7 +70,7 @@ class Operation:
     contents: Json
     body: Json | None = None
     errors: Sequence[int] = ()
-    query: Json = field(default_factory=dict)  # by name, the JSON Schema of a query parameter
+    query: Json = field(default_factory=dict)  # by name, the JSON Schema of a query parameter; each must be there
     status: int = 200
 
 
@@ -155,7 +155,9 @@ def _operation(rule: str, operation: Operation, needs: tuple[str, ...] | None, n
         {"name": part, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for part in _PARAMETER.findall(rule)
     ]
-    parameters += [{"name": part, "in": "query", "schema": schema} for part, schema in operation.query.items()]
+    parameters += [
+        {"name": part, "in": "query", "required": True, "schema": schema} for part, schema in operation.query.items()
+    ]
     described: dict[str, object] = {
         "summary": operation.summary,
         "operationId": name,

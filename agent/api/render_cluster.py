@@ -124,7 +124,11 @@ def _told(report: NodeReport) -> Object:
         "power": _power(report.power),
         "neighbours": dict(report.faces),
         "machine": {"name": report.machine.name, "cores": report.machine.cores},
-        "memory": {"total_bytes": report.machine.memory_bytes, "available_bytes": report.memory_available},
+        "memory": {
+            "total_bytes": report.machine.memory_bytes,
+            "available_bytes": report.memory_available,
+            "free_for_models_bytes": report.memory_free,
+        },
         "models": [_hosted(model) for model in report.models],
         "active_model": report.active_model,
         "versions": dict(report.versions),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from agent.api.render_events import NAMES as EVENT_NAMES
-from agent.api.schema import Json
+from agent.api.render_plan import NOTES as PLAN_NOTES
+from agent.api.schema import Field, Json, string
+
+PLANNED_MODEL = Field("model", string(1, 200), about="a model that a node of the stack has, or another name of one")
+PLAN_QUERY: Json = {PLANNED_MODEL.name: {**PLANNED_MODEL.reader.schema, "description": PLANNED_MODEL.about}}
 
 _TEXT: Json = {"type": "string"}
 _WHOLE: Json = {"type": "integer", "minimum": 0}
@@ -91,6 +95,31 @@ NODE = _answer(
     }
 )
 NODES = _answer({"node": _TEXT, "node_count": _WHOLE, "nodes": _list(NODE)})
+_STAGE: Json = {
+    "node": _TEXT,
+    "first_layer": _WHOLE,
+    "last_layer": _WHOLE,
+    "needed_bytes": _WHOLE,
+    "free_bytes": _WHOLE,
+}
+_ROOM: Json = {"id": _TEXT, "free_bytes": _WHOLE, "tops": _NUMBER, "reachable": _FLAG, "has_files": _FLAG}
+PLAN = _answer(
+    {
+        "node": _TEXT,
+        "cluster_id": _TEXT,
+        "leader": _TEXT,
+        "epoch": _WHOLE,
+        "hardware": _HARDWARE,
+        "model": _TEXT,
+        "state": {"enum": list(PLAN_NOTES)},
+        "note": _TEXT,
+        "layers": _WHOLE,
+        "cache_tokens": _WHOLE,
+        "needed_bytes": _WHOLE,
+        "stages": _list(_answer(_STAGE)),
+        "nodes": _list(_answer(_ROOM)),
+    }
+)
 # Each event; its data is JSON, and has the field ``node``: who tells it.
 EVENTS = _answer(
     {

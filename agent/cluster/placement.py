@@ -82,6 +82,11 @@ class Plan:
     def nodes(self) -> tuple[str, ...]:
         return tuple(stage.node for stage in self.stages)
 
+    def divides(self, need: Need) -> bool:
+        """Whether the stages are of this model as it is now: files may have changed."""
+        starts = [0, *(stage.last + 1 for stage in self.stages)]
+        return self.model == need.model and starts == [*(stage.first for stage in self.stages), len(need.layers)]
+
 
 def stack_order(cluster: Cluster) -> tuple[str, ...]:
     """Every member, the lowest of a pile first. Piles that no tag joins follow one another by their lowest ids."""
@@ -127,7 +132,7 @@ def plan(
     if current is None:
         return place(need, known.values(), order, leader, token)
     gone = [node for node in current.nodes if node not in known]
-    if not gone and _is_of(current, need) and all(_carries(known[stage.node], need, stage) for stage in current.stages):
+    if not gone and current.divides(need) and all(_carries(known[stage.node], need, stage) for stage in current.stages):
         return replace(current, token=token)
     try:
         return place(need, known.values(), order, leader, token)
@@ -140,12 +145,6 @@ def plan(
             param=error.param,
             **error.details,
         ) from error
-
-
-def _is_of(plan: Plan, need: Need) -> bool:
-    """Whether the stages are of this model as it is now: files may have changed."""
-    starts = [0, *(stage.last + 1 for stage in plan.stages)]
-    return plan.model == need.model and starts == [*(stage.first for stage in plan.stages), len(need.layers)]
 
 
 def _carries(room: Room, need: Need, stage: Stage) -> bool:

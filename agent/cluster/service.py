@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.cluster.client_address import ClientAddress
+from agent.cluster.documents.manifest import ModelManifest
 from agent.cluster.mdns.service import Mdns
+from agent.cluster.plans import Plans
 from agent.cluster.power.contracts import PowerContracts
 from agent.cluster.power.service import PowerService
 from agent.cluster.power.wire import Grant
@@ -51,6 +53,17 @@ class ClusterService:
         stack.membership.listen(lambda _cluster: self.power.wake())
         self._reports = Reports(self.report, stack.cluster, stack.membership.silent_s, stack.peers.ask)
         self.events = EventHub(self._reports.stack, stack.cluster, stack.membership.listen)
+        self.manifest = ModelManifest(stack.documents.store, device_id, store.models)
+        self.plans = Plans(
+            self.node_id,
+            stack.cluster,
+            stack.membership.admits,
+            self._reports.stack,
+            stack.peers,
+            host,
+            store,
+            self.manifest.models_of,
+        )
         stack.peers.serve(REPORT, lambda _node, _body: report_wire.encode(self.report(), clock()))
 
     def announce(self, server: ServerConfig) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Iterable
 
-from agent.engine.decoder import DecoderSpec
-from agent.engine.gguf_families import config_of
-from agent.engine.gguf_file import GgufFile, find_gguf
 from agent.engine.lora import matrices
 from agent.errors import ModelError
 from agent.models.checkpoint import StoredModel
+from agent.models.spec import decoder_spec
 
 
 def base_names(named: str) -> list[str]:
@@ -29,7 +24,8 @@ def misfit(adapter: StoredModel, base: StoredModel) -> str:
     if adapter.lora is None or base.broken:
         return ""  # what is wrong is said where it is
     try:
-        adapter.lora.check(_tensors(base.path, base.digest))
+        spec = decoder_spec(base.path, base.digest)
+        adapter.lora.check(spec.tensors(range(spec.layers)))
     except ModelError as error:
         return f"{error.message} ({base.name})"
     return ""
@@ -50,15 +46,3 @@ def holds(model: StoredModel, name: str) -> bool:
 def has(model: StoredModel, adapter: StoredModel | None) -> bool:
     """Whether exactly these files of an adapter load with the model; None is with every model."""
     return adapter is None or any((one.name, one.digest) == (adapter.name, adapter.digest) for one in model.adapters)
-
-
-@lru_cache(maxsize=64)
-def _tensors(path: Path, digest: str) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes of a decoder's tensors; ``digest`` tells the cache when the files are others."""
-    file = find_gguf(path)
-    try:
-        config = json.loads((path / "config.json").read_text()) if file is None else config_of(GgufFile.read(file))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"config.json cannot be read: {error}") from error
-    spec = DecoderSpec.from_config(config)
-    return spec.tensors(range(spec.layers))

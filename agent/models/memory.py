@@ -37,13 +37,13 @@ LONGEST_DEFAULT = 8192  # tokens of context unless somebody asks for more: the c
 
 Form = Literal["openvino", "onnx"]
 
-_PAGE_TOKENS = 32
+PAGE_TOKENS = 32
 _SCALE = 2  # bytes: float16
 LIBRARIES = 43 << 20  # the runtime's: pages of files
 _RUNTIME = LIBRARIES + (9 << 20)  # and its threads
-_LAYER = 1_500_000  # a layer's part of the compiled graph
+LAYER_GRAPH = 1_500_000  # a layer's part of the compiled graph
 _STATES = 3.6  # times the numbers that a layer makes of a token: hidden, feed-forward, query, key and value
-_TOKEN_BYTES = 600  # of the vocabulary, in the tokenizer and the grammars
+TOKEN_BYTES = 600  # of the vocabulary, in the tokenizer and the grammars
 # What others quantised and the engine takes as it is; all else of less than 16 bits becomes int8.
 _STORED = {"gptq-int4": "int4", "awq-int4": "int4", "Q4_0": "int4-g32"}
 _ENCODER_STEP = 128 << 20  # a batch of long texts on its way through an embedding model
@@ -132,10 +132,10 @@ def weight_bytes(sizes: Sizes, quantisation: str) -> int:
 
 def cache_bytes(widths: Widths, cache_type: str, tokens: int) -> int:
     """A paged cache for so many tokens over all slots."""
-    pages = -(-tokens // _PAGE_TOKENS)
-    numbers = _PAGE_TOKENS * widths.head_size
+    pages = -(-tokens // PAGE_TOKENS)
+    numbers = PAGE_TOKENS * widths.head_size
     if cache_type == "u8":
-        pair = (numbers + 8 * widths.head_size) + (numbers + 8 * _PAGE_TOKENS)
+        pair = (numbers + 8 * widths.head_size) + (numbers + 8 * PAGE_TOKENS)
     else:
         pair = 2 * numbers * (4 if cache_type == "f32" else 2)
     return pages * widths.layers * widths.kv_heads * pair
@@ -144,9 +144,9 @@ def cache_bytes(widths: Widths, cache_type: str, tokens: int) -> int:
 def _workspace(widths: Widths, context: int, step_tokens: int, threads: int, slots: int) -> int:
     made = widths.hidden + widths.feed_forward + (widths.heads + 2 * widths.kv_heads) * widths.head_size
     states = int(4 * _STATES * step_tokens * made)
-    scores = 4 * threads * widths.heads * _PAGE_TOKENS * context
+    scores = 4 * threads * widths.heads * PAGE_TOKENS * context
     logits = 4 * slots * widths.vocabulary
-    return _RUNTIME + _LAYER * widths.layers + states + scores + logits + _TOKEN_BYTES * widths.vocabulary
+    return _RUNTIME + LAYER_GRAPH * widths.layers + states + scores + logits + TOKEN_BYTES * widths.vocabulary
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:

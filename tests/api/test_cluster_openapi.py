@@ -16,6 +16,7 @@ CHECKED = [checks.status_code_conformance, checks.content_type_conformance, chec
 ROUTES = (
     ("GET", "/v1/topology"),
     ("GET", "/v1/cluster"),
+    ("GET", "/v1/cluster/plan"),
     ("GET", "/v1/nodes"),
     ("GET", "/v1/events"),
     ("GET", "/v1/health"),
@@ -76,11 +77,11 @@ def fuzz(device: Device, method: str, path: str, mode: str) -> None:
     run()
 
 
-@pytest.mark.parametrize(("method", "path"), [*WITH_INPUT, ("GET", "/v1/models/{model}")])
+@pytest.mark.parametrize(("method", "path"), [*WITH_INPUT, ("GET", "/v1/models/{model}"), ("GET", "/v1/cluster/plan")])
 def test_a_proper_request_gets_an_answer_in_shape(device: Device, method: str, path: str) -> None:
     fuzz(device, method, path, "positive")
 
 
-@pytest.mark.parametrize(("method", "path"), WITH_INPUT)
+@pytest.mark.parametrize(("method", "path"), [*WITH_INPUT, ("GET", "/v1/cluster/plan")])
 def test_an_improper_request_gets_an_error_in_shape(device: Device, method: str, path: str) -> None:
     fuzz(device, method, path, "negative")

@@ -203,6 +203,13 @@ def test_of_several_with_the_room_it_is_the_fastest_then_the_leader_then_the_low
     assert placed([*rooms[:2], replace(rooms[2], speed=1.1)], leader="n2") == [("n3", 0, 9)]
 
 
+def test_the_leader_has_a_stage_on_a_tie_also_where_it_cannot_be_the_first() -> None:
+    need = replace(EVEN, embedding=300, head=0)
+    rooms = rooms_of(900, 900, 560)
+    assert placed(rooms, need, leader="n3") == [("n2", 0, 4), ("n3", 5, 9)]
+    assert placed(rooms, need, leader="n1") == [("n1", 0, 4), ("n2", 5, 9)]
+
+
 def test_neighbours_talk_to_neighbours_though_others_would_be_faster() -> None:
     rooms = rooms_of(700, 700, 700, 700)
     quick = [rooms[0], rooms[1], replace(rooms[2], speed=9.0), rooms[3]]

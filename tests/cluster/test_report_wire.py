@@ -37,6 +37,7 @@ REPORT = NodeReport(
     faces={"top": True, "bottom": False},
     machine=BoardFacts("a machine", 1 << 34, 100.0, 8),
     memory_available=1 << 33,
+    memory_free=1 << 32,
     models=(
         HostedModel("a", "loaded", 1.5, status=EngineStatus("a", "text", 512, 4, 1, 2, 8, 3, "fp_1", NOW - 2)),
         HostedModel("b", "failed", error="no such\n tensor"),

@@ -18,6 +18,7 @@ from agent.api.render_cluster import cluster_object, hardware, nodes_object, top
 from agent.cluster.report.wire import encode
 from agent.cluster.service import ClusterService
 from agent.models.host import ModelHost
+from agent.models.memory import available_bytes
 from agent.models.store import ModelStore
 from hal.boards import ORIN_NX_16
 from hal.sim import sim_hardware
@@ -30,9 +31,8 @@ class AnsweringNode(TouchingNode):
     def start(self) -> None:
         self.speaking = threading.Event()
         self.hardware = sim_hardware(LocalPort(self.world, self.name), ORIN_NX_16)
-        model = write_checkpoint(self.state_dir / "shipped-a")
-        store = ModelStore(self.state_dir, {"a": model}, {})
-        self.host = ModelHost(store, FakeLoader())
+        store = ModelStore(self.state_dir, self.shipped(), {})
+        self.host = ModelHost(store, FakeLoader(), available=self.available)
         self.service = ClusterService(
             self.state_dir,
             self.device,
@@ -46,6 +46,14 @@ class AnsweringNode(TouchingNode):
         self.stack = self.service.stack
         self.prepared()
         self.service.start()
+
+    def shipped(self) -> dict[str, Path]:
+        """Its models, by name."""
+        return {"a": write_checkpoint(self.state_dir / "shipped-a")}
+
+    def available(self) -> int:
+        """Bytes of memory for models."""
+        return available_bytes()
 
     def prepared(self) -> None:
         """The last moment before its service starts."""

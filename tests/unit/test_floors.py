@@ -49,6 +49,8 @@ FLOORS: dict[str, int] = {
     "agent.models.adapter": 3,
     "agent.models.checkpoint": 3,
     "agent.models.options": 3,
+    "agent.models.parts": 3,
+    "agent.models.spec": 3,
     "agent.models.memory": 3,
     "agent.models.store": 3,
     "agent.models.pull": 3,  # and pull_*

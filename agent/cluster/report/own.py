@@ -74,12 +74,18 @@ class OwnReport:
             faces=answer_of(self._hardware.lines.closed) or {},
             machine=self._hardware.machine,
             memory_available=available_bytes(),
+            memory_free=self._memory_free(),
             models=tuple(self._host.states()),
             active_model=self._host.active,
             kinds=frozenset(model.kind for model in self._store.models() if not model.broken),
             versions={"agent": self._version, "python": platform.python_version(), "kernel": platform.release()},
             checks=self._checks(power, zones),
         )
+
+    def _memory_free(self) -> int:
+        """Within the board's memory, too: where that is simulated, the machine may have more."""
+        taken = sum(model.memory.total for model in self._host.states() if model.memory is not None)
+        return max(0, min(self._host.memory_free(), self._hardware.board.memory_bytes - taken))
 
     def _power(self) -> PowerState:
         hardware = self._hardware

@@ -44,6 +44,7 @@ class NodeReport:
     faces: Mapping[Face, bool]
     machine: BoardFacts  # what this really runs on: another than the board where that is simulated
     memory_available: int  # bytes, of the machine
+    memory_free: int  # of that, what a further model may take
     models: tuple[HostedModel, ...]
     active_model: str | None  # the text model that was used last
     kinds: frozenset[str]  # of the models that it could load

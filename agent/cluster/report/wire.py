@@ -78,6 +78,7 @@ def encode(report: NodeReport, now: float) -> Json:
             "cores": machine.cores,
         },
         "memory_available": report.memory_available,
+        "memory_free": report.memory_free,
         "models": [_model(one, now) for one in _few(report.models)],
         "active_model": None if report.active_model is None else _cut(report.active_model),
         "kinds": sorted(report.kinds),
@@ -128,6 +129,7 @@ def _report(fields: Fields, node: Node, now: float) -> NodeReport:
             machine("name", _TEXT), machine("memory_bytes", _COUNT), machine("tops", _NUMBER), machine("cores", _COUNT)
         ),
         memory_available=fields("memory_available", _COUNT),
+        memory_free=fields("memory_free", _COUNT),
         models=fields("models", each(model, MOST_OF_A_KIND)),
         active_model=fields("active_model", or_none(_TEXT)),
         kinds=frozenset(fields("kinds", each(_TEXT, MOST_OF_A_KIND))),

@@ -15,7 +15,7 @@ from agent.cluster.link.connection import MutualTls
 from agent.cluster.link.frames import Json
 from agent.cluster.trust.identity import TrustError
 from agent.cluster.trust.service import TrustService
-from agent.cluster.trust.spread import REQUEST, TrustSpread
+from agent.cluster.trust.spread import PURPOSE, TrustSpread
 from agent.cluster.trust.touch import TouchHost, meet
 from agent.cluster.trust.watch import TouchWatch
 from hal.base import HardwareError, TagRecord
@@ -84,7 +84,7 @@ class Module:
         self.hardware.close()
 
     def _handle(self, node_id: str, body: Json) -> Json:
-        return self.spread.answer(node_id, body) if REQUEST in body else {"to": node_id}
+        return self.spread.answer(node_id, body[PURPOSE]) if PURPOSE in body else {"to": node_id}
 
 
 class Table:

@@ -19,6 +19,7 @@ class SamplingDefaults:
     top_p: float = 1.0
     top_k: int = 0
     repetition_penalty: float = 1.0
+    min_p: float = 0.0
 
     @classmethod
     def load(cls, folder: Path) -> SamplingDefaults:
@@ -35,6 +36,7 @@ class SamplingDefaults:
             top_p=_within(config, "top_p", 0.0, 1.0, OPENAI.top_p),
             top_k=int(_within(config, "top_k", 0, 1 << 30, OPENAI.top_k)),
             repetition_penalty=_within(config, "repetition_penalty", 0.1, 10.0, OPENAI.repetition_penalty),
+            min_p=_within(config, "min_p", 0.0, 1.0, OPENAI.min_p),
         )
 
     def fill(self, sampling: Sampling) -> Sampling:
@@ -44,6 +46,7 @@ class SamplingDefaults:
             temperature=self.temperature if sampling.temperature is None else sampling.temperature,
             top_p=self.top_p if sampling.top_p is None else sampling.top_p,
             top_k=self.top_k if sampling.top_k is None else sampling.top_k,
+            min_p=self.min_p if sampling.min_p is None else sampling.min_p,
             repetition_penalty=(
                 self.repetition_penalty if sampling.repetition_penalty is None else sampling.repetition_penalty
             ),

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from agent.engine.gguf_families import config_of
 from agent.engine.gguf_file import GgufFile, find_gguf
+from agent.engine.gguf_sampling import OLLAMA_PARAMETERS, recommended
 from agent.engine.tokenizer_gguf import GgufTokenizer
 from agent.errors import EngineError, NoRoomError
 
-_VERSION = 1  # count up when what is written changes: older folders are then left alone
+_VERSION = 2  # count up when what is written changes: older folders are then left alone
 # What may lie beside the file, and then says more than the file does.
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -33,7 +34,8 @@ def describe(folder: Path, cache: Path) -> Path:
         return folder
     told = hashlib.blake2b(f"{_VERSION};".encode(), digest_size=8)
     beside = [folder / name for name in _BESIDE if (folder / name).is_file()]
-    for path in (gguf, *beside):
+    read = [gguf, *beside, *folder.glob(OLLAMA_PARAMETERS)]
+    for path in read:
         status = path.stat()
         told.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns};".encode())
     target = cache / f"gguf-{told.hexdigest()}"
@@ -46,7 +48,7 @@ def describe(folder: Path, cache: Path) -> Path:
                 "config.json": config_of(file),
                 "tokenizer.json": tokenizer.to_json(),
                 "tokenizer_config.json": tokenizer.config(),
-                "generation_config.json": tokenizer.generation(),
+                "generation_config.json": {**tokenizer.generation(), **recommended(file, folder)},
             },
             beside,
         )

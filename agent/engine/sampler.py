@@ -45,7 +45,7 @@ class Sampler:
         self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
         self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
         self._top_k = sampling.top_k or 0
-        self._min_p = sampling.min_p
+        self._min_p = sampling.min_p or 0.0
         self._repetition = 1.0 if sampling.repetition_penalty is None else sampling.repetition_penalty
         self._sampling = sampling
         # 128 bits of key: the seed and the number of the choice; the counter is the position.

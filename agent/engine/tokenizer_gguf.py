@@ -91,7 +91,7 @@ class GgufTokenizer:
         return named
 
     def generation(self) -> dict[str, object]:
-        """generation_config.json: every end of an answer, and how its makers recommend to sample."""
+        """generation_config.json, but for sampling: every end of an answer."""
         named = [_id(self.file, key, self.tokens) for key in ("eos", "eot", "eom")]
         ends = {id for id in named if id is not None}
         control = (_CONTROL, _USER_DEFINED)
@@ -99,14 +99,6 @@ class GgufTokenizer:
         found: dict[str, object] = {"eos_token_id": sorted(ends)}
         if self.begin is not None:
             found["bos_token_id"] = self.begin
-        for key, name in (
-            ("temperature", "temp"),
-            ("top_k", "top_k"),
-            ("top_p", "top_p"),
-            ("repetition_penalty", "penalty_repeat"),
-        ):
-            if f"general.sampling.{name}" in self.file.metadata:
-                found[key] = self.file.number(f"general.sampling.{name}")
         return found
 
     def _byte_level(self) -> dict[str, object]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.engine.gguf_file import GgufFile, find_gguf
+from agent.engine.gguf_sampling import recommended
 from agent.errors import ModelError
 from agent.models.checkpoint import StoredModel
 
@@ -43,7 +44,9 @@ def _of_gguf(path: Path) -> Details:
         return Details()
     header = GgufFile.read(file)
     licence = header.text("general.license", "") or _licence(path)
-    return Details(licence, header.text("tokenizer.chat_template", ""), _sampling(path))
+    template = _text(path / "chat_template.jinja") or header.text("tokenizer.chat_template", "")
+    beside = (path / "generation_config.json").is_file()  # then it says all
+    return Details(licence, template, _sampling(path) if beside else recommended(header, path))
 
 
 def _licence(path: Path) -> str:

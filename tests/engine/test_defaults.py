@@ -22,10 +22,13 @@ def test_a_model_without_recommendations_is_sampled_as_openai_does(tmp_path: Pat
 
 
 def test_recommendations_fill_only_what_the_request_leaves_open(tmp_path: Path) -> None:
-    found = load(tmp_path, json.dumps({"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20}))
-    assert found == SamplingDefaults(0.6, 0.95, 20, 1.0)
+    found = load(
+        tmp_path, json.dumps({"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.05})
+    )
+    assert found == SamplingDefaults(0.6, 0.95, 20, 1.0, 0.05)
     filled = found.fill(Sampling(temperature=0.0, top_k=5))
     assert (filled.temperature, filled.top_p, filled.top_k, filled.repetition_penalty) == (0.0, 0.95, 5, 1.0)
+    assert (filled.min_p, found.fill(Sampling(min_p=0.0)).min_p) == (0.05, 0.0)
 
 
 def test_a_model_that_is_not_to_be_sampled_takes_the_likeliest_token(tmp_path: Path) -> None:

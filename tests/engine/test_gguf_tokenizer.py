@@ -19,6 +19,7 @@ from agent.engine.base import Chat
 from agent.engine.chat import ChatTemplate
 from agent.engine.defaults import SamplingDefaults
 from agent.engine.gguf_folder import describe
+from agent.engine.gguf_sampling import OLLAMA_PARAMETERS
 from agent.engine.tokenizer import Tokenizer
 from agent.engine.tokenizer_pre import words_of
 from agent.errors import ModelError
@@ -130,6 +131,20 @@ def test_template_named_tokens_and_sampling_come_from_the_metadata(tmp_path: Pat
     assert ids[0] == tokenizer.bos_id == 0 and ids.count(1) == 1 and ids[-1] == 1
     defaults = SamplingDefaults.load(folder)
     assert (defaults.temperature, defaults.top_k) == (0.5, 20)
+
+
+def test_the_parameters_of_an_ollama_model_say_more_than_the_metadata(tmp_path: Path) -> None:
+    more = {"general__sampling__temp": 0.5, "general__sampling__top_k": 20, "general__sampling__min_p": 0.25}
+    folder = write(tmp_path, "qwen2", original("qwen2"), **more)
+    assert SamplingDefaults.load(folder) == SamplingDefaults(0.5, top_k=20, min_p=0.25)
+    beside = tmp_path / "model" / OLLAMA_PARAMETERS
+    beside.write_text('{"temperature": 0.125, "repeat_penalty": 1.5, "top_p": true, "stop": ["x"]}')
+    changed = describe(tmp_path / "model", tmp_path / "cache")
+    assert SamplingDefaults.load(changed) == SamplingDefaults(0.125, 1.0, 20, 1.5, 0.25)
+    assert Tokenizer.load(changed, 331).eos_ids == Tokenizer.load(folder, 331).eos_ids
+    for nonsense in ("[]", "{", '"' * 9):
+        beside.write_text(nonsense)
+        assert SamplingDefaults.load(describe(tmp_path / "model", tmp_path / "cache")).temperature == 0.5
 
 
 def test_a_begin_that_nobody_adds_is_none(tmp_path: Path) -> None:

@@ -125,6 +125,11 @@ def test_a_folder_with_one_gguf_file_is_a_model(tmp_path: Path) -> None:
     assert model.parameters == 32 * 64 + 64 * 64 + 64 * 128 + 64
     details = describe(model)
     assert (details.licence, details.template, details.sampling) == ("apache-2.0", "{{ messages }}", {})
+    (model.path / "ollama-params.json").write_text('{"temperature": 0.5, "stop": ["x"]}')
+    (model.path / "chat_template.jinja").write_text("mine")
+    assert (describe(model).template, describe(model).sampling) == ("mine", {"temperature": 0.5})
+    (model.path / "generation_config.json").write_text('{"top_k": 20}')
+    assert describe(model).sampling == {"top_k": 20}
 
 
 def test_a_gguf_file_that_is_cut_short_is_broken(tmp_path: Path) -> None:

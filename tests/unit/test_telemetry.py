@@ -41,6 +41,15 @@ def test_tokens_steps_and_requests_are_counted_by_model_and_route() -> None:
     assert samples["thox_process_resident_memory_bytes", ()] > 1_000_000
 
 
+def test_methods_that_a_client_invents_are_one_series() -> None:
+    telemetry = Telemetry()
+    for method in ("GET", "FOO1", "FOO2"):
+        telemetry.request("inference", method, "(none)", 404, 0.001)
+    samples = _samples(telemetry)
+    assert samples["thox_requests_total", ("(none)", "404", "GET", "inference")] == 1
+    assert samples["thox_requests_total", ("(none)", "(other)", "404", "inference")] == 2
+
+
 def test_gauges_are_read_when_they_are_asked_for() -> None:
     telemetry = Telemetry()
     waiting = [0]

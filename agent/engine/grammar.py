@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import OrderedDict
 
@@ -32,6 +33,9 @@ _RULES = {  # what a grammar of each kind is written by
     "regex": "the supported syntax of regular expressions (that of Rust's regex, without look-around)",
     "lark": "the supported syntax of Lark grammars",
 }
+
+_OWN_PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
+_OWN_LINE = re.compile(r" *(\d+ \||\^$|\.\.\.)")
 
 
 class Matcher:
@@ -142,11 +146,21 @@ class Grammars:
         compiled.compute_bitmask()  # what is too complex shows at the first mask, here and not in the engine's thread
         if compiled.is_error():
             raise RequestError(
-                f"this grammar cannot be used: {compiled.get_error()}",
+                f"this grammar cannot be used: {_reason(compiled.get_error(), grammar)}",
                 param=param,
                 hint=f"see {_RULES[grammar.kind]} in the documentation of llguidance",
             )
         return compiled
+
+
+def _reason(error: str, grammar: Grammar) -> str:
+    """What llguidance says, without what is no client's: its own marks, and lines of a grammar that we wrote."""
+    text = error.split("<non-verbose/>")[0].strip()
+    if grammar.kind == "lark" and "x-guidance" not in grammar.text:
+        return text
+    first, *more = text.splitlines()
+    shown = [line for line in more if not _OWN_LINE.match(line)]
+    return "\n".join([_OWN_PLACE.sub("", first), *shown]).strip() or "it is not understood"
 
 
 def _internal(grammar: Grammar, param: str) -> str:

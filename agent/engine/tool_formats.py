@@ -13,6 +13,11 @@ from agent.errors import RequestError
 # ever.
 JSON_OPTIONS: Json = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]{0,24}"}
 
+# A tool whose schema has no word but these, and no properties, names no parameters: it is called with an empty object,
+# though JSON Schema would let any property in.
+_NAMES_NONE = frozenset({"type", "properties", "title", "description", "$schema"})
+_NOTHING: Json = {"type": "object", "additionalProperties": False}
+
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
@@ -115,8 +120,8 @@ def described(tool: Json) -> tuple[str, Json]:
     if not isinstance(function, Mapping) or not isinstance(name, str) or not name:
         raise RequestError("each tool is a function with a name", param="tools")
     schema = function.get("parameters")
-    # A tool without parameters takes an empty object.
-    return name, schema if isinstance(schema, Mapping) and schema else {"type": "object", "additionalProperties": False}
+    takes_some = isinstance(schema, Mapping) and (schema.get("properties") or not _NAMES_NONE.issuperset(schema))
+    return name, schema if isinstance(schema, Mapping) and takes_some else _NOTHING
 
 
 def tool_names(tools: Sequence[Json]) -> frozenset[str]:

@@ -121,6 +121,21 @@ def test_a_grammar_that_cannot_be_is_the_requests_fault(grammars: Grammars, gram
 
 
 @pytest.mark.parametrize(
+    "grammar",
+    [
+        Grammar("json_schema", '{"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}'),
+        Grammar("json_schema", '{"type": "nonsense"}'),
+        Grammar("lark", 'start: args_0\nargs_0: %json {"type": "nonsense", "x-guidance": {}}'),
+        Grammar("regex", "(a"),
+    ],
+)
+def test_an_error_says_nothing_of_what_the_client_has_not_written(grammars: Grammars, grammar: Grammar) -> None:
+    with pytest.raises(RequestError) as caught:
+        grammars.matcher(grammar)
+    assert not re.search(r"verbose|guidance|args_0|start:|at \d+\(", caught.value.message), caught.value.message
+
+
+@pytest.mark.parametrize(
     ("grammar", "rules"),
     [
         (Grammar("json_schema", '{"if": {}, "then": {}}'), "JSON Schema"),
@@ -202,6 +217,19 @@ def test_a_forced_call_is_one_the_parser_reads_and_the_schema_allows(tmp_path: P
         else:
             assert arguments == {}
     assert seen == ({"get_weather", "search"} if choice == "required" else {"get_weather"})
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"type": "object", "properties": {}}])
+def test_a_tool_that_names_no_parameters_is_called_with_none(tmp_path: Path, parameters: object) -> None:
+    folder = qwen(tmp_path)
+    tokenizer = Tokenizer.load(folder, VOCAB)
+    template = ChatTemplate.load(folder, tokenizer)
+    tool = {"type": "function", "function": {"name": "search", "parameters": parameters}}
+    grammar = template.grammar(Chat(SAID, (tool,), "required", parallel_tool_calls=False))
+    assert grammar is not None
+    for seed in range(4):
+        text = written(Grammars(tokenizer), tokenizer, grammar, seed)
+        assert json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))["arguments"] == {}
 
 
 def test_a_model_that_may_choose_has_no_grammar_and_a_tool_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agent.api.render import Choice, Head, Object, finite, usage_object
 from agent.engine.base import Delta, TokenLogprob, Usage
@@ -15,7 +16,7 @@ def completion_object(head: Head, choices: Sequence[Choice], usage: Usage, *, lo
         {
             "index": index,
             "text": choice.text,
-            "logprobs": _logprobs(choice.logprobs, 0) if logprobs else None,
+            "logprobs": _logprobs(choice.logprobs, Offsets()) if logprobs else None,
             "finish_reason": choice.finish or "stop",
         }
         for index, choice in enumerate(choices)
@@ -43,7 +44,7 @@ class CompletionChunks:
 
     def __init__(self, head: Head, *, logprobs: bool, usage: bool) -> None:
         self._head, self._logprobs, self._usage = head, logprobs, usage
-        self._offsets: defaultdict[int, int] = defaultdict(int)  # by choice, characters of the tokens so far
+        self._offsets: defaultdict[int, Offsets] = defaultdict(Offsets)  # by choice
 
     def of(self, delta: Delta) -> Iterator[Object]:
         """At most one chunk, and the usage after the last."""
@@ -54,7 +55,6 @@ class CompletionChunks:
                 "logprobs": _logprobs(delta.logprobs, self._offsets[delta.index]) if self._logprobs else None,
                 "finish_reason": delta.finish,
             }
-            self._offsets[delta.index] += sum(len(token.text) for token in delta.logprobs)
             chunk = self._head.object("text_completion", (choice,))
             if self._usage:
                 chunk["usage"] = None
@@ -63,20 +63,32 @@ class CompletionChunks:
             yield {**self._head.object("text_completion", ()), "usage": usage_object(delta.usage)}
 
 
-def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Object:
+class Offsets:
+    """At which character of the text each token of a choice begins; tokens within a character begin where it does."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = 0
+
+    def of(self, tokens: Iterable[TokenLogprob]) -> list[int]:
+        """Of the tokens that come next."""
+        offsets: list[int] = []
+        for token in tokens:
+            offsets.append(self._characters)
+            self._characters += len(self._decoder.decode(token.data))
+        return offsets
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], offsets: Offsets) -> Object:
     """Nothing precedes the first token of an echoed prompt. OpenAI's type has no null there, so it counts as given:
 
     0.0, and the sum over all tokens is the log probability of the text after its first token.
     """
-    offsets: list[int] = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.text)
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [finite(token.logprob or 0.0) for token in tokens],
         "top_logprobs": [_top(token) for token in tokens] if any(token.top for token in tokens) else None,
-        "text_offset": offsets,
+        "text_offset": offsets.of(tokens),
     }
 
 

@@ -49,8 +49,10 @@ def parse_object(data: bytes) -> Json:
         body = json.loads(text)
         if _SURROGATE.search(text):
             json.dumps(body, ensure_ascii=False).encode("utf-8")
-    except UnicodeError as error:
+    except UnicodeDecodeError as error:
         raise RequestError("the body is not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise RequestError("the body has half a character: a surrogate without its other half") from error
     except json.JSONDecodeError as error:
         raise RequestError(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from error
     except RecursionError as error:

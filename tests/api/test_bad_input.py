@@ -121,7 +121,7 @@ def test_a_bad_field_of_the_others_is_named(api: Api, path: str, fields: dict[st
         (b'{"model": "tiny", "prompt": "x", "temperature": 1e999}', "infinite"),
         (b'{"model": "tiny", "prompt": "x", "unknown": {"a": [1, -Infinity]}}', "'unknown.a[1]'"),
         (b'{"model": "tiny", "prompt": "x", "seed": ' + b"9" * 5000 + b"}", "too long"),
-        (b'{"model": "tiny", "prompt": "\\ud800"}', "UTF-8"),
+        (b'{"model": "tiny", "prompt": "\\ud800"}', "half a character"),
         (b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}", "deeply"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deeply"),
     ],

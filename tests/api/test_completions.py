@@ -76,6 +76,22 @@ def test_a_streamed_completion_keeps_counting_its_offsets(api: Api, engine: Scri
     assert choices[1]["logprobs"]["text_offset"] == [4] and choices[-1]["finish_reason"] == "length"
 
 
+def test_the_tokens_of_one_character_begin_where_it_does(api: Api, engine: ScriptedEngine) -> None:
+    def smiles(request: Request) -> Iterator[Delta]:
+        parts = (b" ", b"\xf0\x9f", b"\x98", b"\x80", b" is", b"!")
+        tokens = tuple(TokenLogprob(i, part.decode("utf-8", "replace"), part, -0.5) for i, part in enumerate(parts))
+        yield Delta(text=" \U0001f600", logprobs=tokens[:4])
+        yield Delta(text=" is!", logprobs=tokens[4:], finish="stop", usage=Usage(1, 6))
+
+    engine.script = smiles
+    (choice,) = api.post(COMPLETIONS, prompt="x", logprobs=0)["choices"]
+    assert choice["text"] == " \U0001f600 is!"
+    assert choice["logprobs"]["text_offset"] == [0, 1, 1, 1, 2, 5]
+    events = api.stream(COMPLETIONS, prompt="x", logprobs=0)[:-1]
+    offsets = [offset for event in events for offset in event["choices"][0]["logprobs"]["text_offset"]]
+    assert offsets == [0, 1, 1, 1, 2, 5]
+
+
 def test_best_of_keeps_the_likeliest_for_each_prompt_and_hides_its_means(api: Api, engine: ScriptedEngine) -> None:
     def differs(request: Request) -> Iterator[Delta]:
         for index in range(4):  # the second of each prompt's two is likelier

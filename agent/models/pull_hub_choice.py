@@ -1,14 +1,14 @@
 """Which files of a hub's repository make the model. Pure.
 
 A repository often holds the same weights many times: for PyTorch, for ONNX, in each quantisation. Taken are either one
-GGUF, or the safetensors checkpoint at the root with its tokenizer and settings, or an adapter; readme and licence in
-any case.
+GGUF with all its parts, or the safetensors checkpoint at the root with its tokenizer and settings, or an adapter;
+readme and licence in any case.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from agent.engine.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
@@ -19,7 +19,7 @@ _QUANTISATION = re.compile(r"(?<![A-Za-z0-9])((?:IQ|Q|TQ)\d\w*|BF16|F16|F32|MXFP
 _SETTINGS = (".json", ".txt", ".jinja", ".model")
 _DOCUMENTS = re.compile(r"(README|LICEN[CS]E|NOTICE|USE_POLICY)(\.\w+)?", re.IGNORECASE)
 _MODULE = re.compile(r"\d+_[A-Za-z]+")  # 1_Pooling, as sentence-transformers names them
-_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 def choose(paths: Sequence[str], wanted: str) -> frozenset[str]:
@@ -29,7 +29,7 @@ def choose(paths: Sequence[str], wanted: str) -> frozenset[str]:
     if not wanted and checkpoint:
         return frozenset(checkpoint | documents)
     gguf = _gguf(paths, wanted)
-    return frozenset({gguf} | documents) if gguf else frozenset()
+    return frozenset({*_parts(gguf), *documents}) if gguf else frozenset()
 
 
 def known_quantisations(paths: Sequence[str]) -> list[str]:
@@ -67,12 +67,31 @@ def _gguf(paths: Sequence[str], wanted: str) -> str:
 
 
 def _ggufs(paths: Sequence[str]) -> list[str]:
-    """Whole models only: not the parts of one, and not the projector of a vision model."""
+    """Whole models, by their first part where they are split; not the projector of a vision model."""
+    known = set(paths)
     return [
         path
         for path in paths
-        if path.endswith(".gguf") and not _SPLIT.search(path) and not path.rpartition("/")[2].startswith("mmproj")
+        if path.endswith(".gguf") and not path.rpartition("/")[2].startswith("mmproj") and _is_whole(path, known)
     ]
+
+
+def _is_whole(path: str, known: Set[str]) -> bool:
+    """Whether this is a file with all of a model, or the first of parts that are all known."""
+    part = _PART.fullmatch(path)
+    return part is None or (
+        1 == int(part["number"]) <= int(part["count"]) and all(map(known.__contains__, _parts(path)))
+    )
+
+
+def _parts(path: str) -> Iterator[str]:
+    """All parts of the file that this is the first of."""
+    part = _PART.fullmatch(path)
+    if part is None:
+        yield path
+    else:
+        for number in range(1, int(part["count"]) + 1):
+            yield f"{part['stem']}-{number:05}-of-{part['count']}.gguf"
 
 
 def _quantisations(path: str) -> list[str]:

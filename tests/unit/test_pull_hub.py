@@ -159,7 +159,7 @@ def test_a_file_of_the_hub_that_would_lie_outside_is_refused(
 
 GGUFS = (
     "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-IQ4_XS.gguf", "mmproj-F16.gguf", "BF16/m-BF16-00001-of-00002.gguf",
-    "F16/m-F16.gguf", "README.md", "LICENSE", "config.json",
+    "F16/m-F16.gguf", "m-q5_k_m-00002-of-00002.gguf", "m-q5_k_m-00001-of-00002.gguf", "README.md", "LICENSE", "config.json",
 )  # fmt: skip
 
 
@@ -174,12 +174,24 @@ GGUFS = (
         ("F16/m-F16.gguf", "F16/m-F16.gguf"),
         ("m-Q8_0.gguf", "m-Q8_0.gguf"),
         ("Q4_K", None),
-        ("BF16", None),
+        ("BF16", None),  # half of it
+        ("m-q5_k_m-00002-of-00002.gguf", None),
     ],
 )
 def test_one_gguf_is_chosen_by_its_quantisation(wanted: str, chosen: str | None) -> None:
     expected = {chosen, "README.md", "LICENSE"} if chosen else set()
     assert choose(GGUFS, wanted) == expected
+
+
+@pytest.mark.parametrize("wanted", ["Q5_K_M", "m-q5_k_m-00001-of-00002.gguf"])
+def test_a_gguf_in_parts_is_chosen_with_all_of_them(wanted: str) -> None:
+    parts = {"m-q5_k_m-00001-of-00002.gguf", "m-q5_k_m-00002-of-00002.gguf"}
+    assert choose(GGUFS, wanted) == {*parts, "README.md", "LICENSE"}
+
+
+def test_a_part_that_counts_to_nothing_is_no_model() -> None:
+    for name in ("m-00000-of-00000.gguf", "m-00001-of-00000.gguf", "m-00002-of-00001.gguf", "m-00001-of-99999.gguf"):
+        assert choose([name, "README.md"], "") == frozenset()
 
 
 def test_of_a_checkpoint_that_lies_there_many_times_one_form_is_chosen() -> None:

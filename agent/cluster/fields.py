@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+from agent.errors import RequestError
+
 T = TypeVar("T")
 Choice = TypeVar("Choice", bound=str)
 Check = Callable[[str, object], T]
@@ -25,6 +27,15 @@ class FieldError(ValueError):
     def __init__(self, place: str, why: str) -> None:
         super().__init__(f"{place}: {why}" if place else why)
         self.place, self.why = place, why
+
+
+def read(check: Check[T], body: object) -> T:
+    """What a check makes of another node's question or answer. Raises RequestError where that is anything else."""
+    try:
+        return check("", body)
+    except FieldError as error:
+        hint, param = "the nodes may run different versions", error.place or None
+        raise RequestError(f"not understood: {error}", hint=hint, param=param) from error
 
 
 def number(most: float, least: float = 0.0) -> Check[float]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
-from agent.cluster.fields import Check, FieldError, each, flag, matching, number, record, text, whole
+from agent.cluster.fields import FieldError, each, flag, matching, number, record, text, whole
 from agent.cluster.placement import Need, Plan, Room, Stage
 from agent.cluster.state import MOST_NODES
-from agent.errors import NoRoomError, RequestError
-
-T = TypeVar("T")
+from agent.errors import NoRoomError
 
 MOST_LAYERS: Final = 1024
 MOST_BYTES: Final = 1 << 50
@@ -65,14 +63,6 @@ class NoRoom:
 
 def to_json(value: Asked | Forecast | Need | NoRoom) -> dict[str, Any]:
     return asdict(value)
-
-
-def read(check: Check[T], body: object) -> T:
-    """What one of the checks below makes of it. Raises RequestError where it is anything else."""
-    try:
-        return check("", body)
-    except FieldError as error:
-        raise RequestError(f"not understood: {error}", hint="the nodes may run different versions") from error
 
 
 _BYTES = whole(MOST_BYTES)

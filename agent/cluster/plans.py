@@ -12,6 +12,7 @@ from typing import Final, NoReturn, Protocol
 
 from agent.cluster import placement_wire as wire
 from agent.cluster.documents.manifest import KeptModel
+from agent.cluster.fields import read
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.membership.epoch import Verdict
 from agent.cluster.placement import Need, Room, plan, stack_order, whole_on
@@ -77,8 +78,8 @@ class Plans:
         answer = self._ask(leader, PLAN, Asked(model, cluster.token), FORWARD_S)
         try:
             if "no_room" in answer:
-                raise wire.read(wire.NO_ROOM, answer["no_room"]).error()
-            return cluster, wire.read(wire.forecast, answer.get("forecast"))
+                raise read(wire.NO_ROOM, answer["no_room"]).error()
+            return cluster, read(wire.forecast, answer.get("forecast"))
         except RequestError as error:
             _not_understood(leader, error)
 
@@ -86,7 +87,7 @@ class Plans:
 
     def _answer(self, _node: str, body: object) -> Json:
         """What a follower asks for a client, whose key it has checked. It is forwarded no further."""
-        asked = wire.read(wire.ASKED, body)
+        asked = read(wire.ASKED, body)
         cluster = self._current(asked.token)
         if not self._leads(cluster):
             raise UnavailableError(
@@ -101,7 +102,7 @@ class Plans:
         return {"token": cluster.token, **told}
 
     def _answer_need(self, node: str, body: object) -> Json:
-        asked = wire.read(wire.ASKED, body)
+        asked = read(wire.ASKED, body)
         cluster = self._current(asked.token)
         if node != cluster.leader_id:
             raise UnavailableError(f"{node} does not lead {self._node_id}", retry_after=RETRY_S)
@@ -133,7 +134,7 @@ class Plans:
                 hint="GET /v1/topology shows who is there; plans are made by the leader alone",
             ) from error
         try:
-            token = wire.read(wire.TOKEN, answer.get("token"))
+            token = read(wire.TOKEN, answer.get("token"))
         except RequestError as error:
             _not_understood(node, error)
         if token != asked.token or self._admits(token) != "current":
@@ -188,7 +189,7 @@ class Plans:
     def _told_need(self, node: str, asked: Asked) -> Need:
         answer = self._ask(node, NEED, asked, NEED_S)
         try:
-            return wire.read(wire.need, answer.get("need"))
+            return read(wire.need, answer.get("need"))
         except RequestError as error:
             _not_understood(node, error)
 

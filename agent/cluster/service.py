@@ -13,12 +13,12 @@ from agent.cluster.plans import Plans
 from agent.cluster.power.contracts import PowerContracts
 from agent.cluster.power.service import PowerService
 from agent.cluster.power.wire import Grant
-from agent.cluster.report import wire as report_wire
 from agent.cluster.report.event_hub import EventHub
 from agent.cluster.report.gathering import PURPOSE as REPORT
 from agent.cluster.report.gathering import Reports
 from agent.cluster.report.own import OwnReport
 from agent.cluster.report.values import NodeReport, StackReport
+from agent.cluster.report.wire import encode
 from agent.cluster.stack import StackService
 from agent.cluster.state import Cluster, node_id
 from agent.config import ServerConfig
@@ -64,7 +64,7 @@ class ClusterService:
             store,
             self.manifest.models_of,
         )
-        stack.peers.serve(REPORT, lambda _node, _body: report_wire.encode(self.report(), clock()))
+        stack.peers.serve(REPORT, lambda _node, _body: encode(self.report(), clock()))
 
     def announce(self, server: ServerConfig) -> None:
         """Tell the LAN, from ``start`` to ``close``, what is served there and who leads. Before ``start``."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Final, Literal, TypeVar, get_args
 
 from agent.cluster.fields import Check, FieldError, Fields, each, flag, number, one_of, or_none, table, text, whole
+from agent.cluster.link.frames import Json
 from agent.cluster.power.wire import GRANTS, Grant, to_json
 from agent.cluster.report.values import NodeReport, PowerState
 from agent.cluster.state import MOST_NODES, Node
@@ -19,7 +20,6 @@ from agent.models.lease import HostedModel, State
 from hal.base import BoardFacts, Face, Quality, Reading
 
 T = TypeVar("T")
-Json = dict[str, Any]
 
 VERSION: Final = 1
 MOST_CHARACTERS: Final = 200

@@ -20,7 +20,7 @@ from agent.identity import device_id
 
 _PERMISSIONS = ("inference", "models", "cluster", "power")
 _NAME = "cli on"  # the node: its stack may have others
-_LONGEST_LOAD_S = 660.0  # the device itself gives up on a load a little earlier
+LONGEST_LOAD_S = 660.0  # the device itself gives up on a load a little earlier
 
 
 def add_key_argument(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -30,7 +30,7 @@ def add_key_argument(parser: argparse.ArgumentParser, *, again: bool = False) ->
 
 
 def inference_client(options: argparse.Namespace, config: Config) -> Client:
-    return Client(config.server.bind, config.server.inference_port, _key(options, config), timeout_s=_LONGEST_LOAD_S)
+    return Client(config.server.bind, config.server.inference_port, _key(options, config), timeout_s=LONGEST_LOAD_S)
 
 
 def cluster_client(options: argparse.Namespace, config: Config) -> Client:

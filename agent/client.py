@@ -12,12 +12,16 @@ _NO_KEY = "`thox key create NAME` makes a key; give it as --key or THOX_API_KEY"
 
 
 class ClientError(Exception):
-    """The device did not answer, or answered with an error. ``status`` is None where nothing answered."""
+    """The device did not answer, or answered with an error. ``status`` is None where nothing answered; ``loading`` says
+    how far the model is that was asked for, where it is on its way."""
 
-    def __init__(self, message: str, hint: str = "", status: int | None = None) -> None:
+    def __init__(
+        self, message: str, hint: str = "", status: int | None = None, loading: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.hint = hint
         self.status = status
+        self.loading = loading
 
 
 class Client:
@@ -127,4 +131,7 @@ def _checked(event: dict[str, Any]) -> dict[str, Any]:
 def _refused(status: int, document: Mapping[str, Any]) -> ClientError:
     error = document.get("error") or {}
     hint = error.get("hint") or (_NO_KEY if status == 401 else "")
-    return ClientError(str(error.get("message", f"HTTP {status}")), str(hint), status)
+    loading = error.get("loading")
+    return ClientError(
+        str(error.get("message", f"HTTP {status}")), str(hint), status, loading if isinstance(loading, dict) else None
+    )

@@ -159,7 +159,8 @@ def test_a_file_of_the_hub_that_would_lie_outside_is_refused(
 
 GGUFS = (
     "m-Q8_0.gguf", "m-Q4_K_M.gguf", "m-IQ4_XS.gguf", "mmproj-F16.gguf", "BF16/m-BF16-00001-of-00002.gguf",
-    "F16/m-F16.gguf", "m-q5_k_m-00002-of-00002.gguf", "m-q5_k_m-00001-of-00002.gguf", "README.md", "LICENSE", "config.json",
+    "F16/m-F16.gguf", "m-q5_k_m-00002-of-00002.gguf", "m-q5_k_m-00001-of-00002.gguf", "README.md",
+    "LICENSE", "config.json",
 )  # fmt: skip
 
 

@@ -180,6 +180,11 @@ class PowerCap(Protocol):
     @property
     def peak_w(self) -> float: ...
 
+    @property
+    def steps_w(self) -> tuple[float, ...]:
+        """The worst watts of every step, from floor to peak."""
+        ...
+
     def apply(self, watts: float) -> float:
         """Take the highest step that never draws more than ``watts``, the lowest step where all draw more.
 

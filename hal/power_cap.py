@@ -6,12 +6,19 @@ import json
 import socket
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 from hal.base import HardwareError, MissingPartError
 
 SOCKET = Path("/run/thox/power.sock")
-PACKET_BYTES = 512
+PACKET_BYTES = 4096
+MOST_W = 1000.0
 PATIENCE_S = 2.0  # the helper waits for nothing, but the machine may be busy
+
+
+class _Answer(NamedTuple):
+    steps_w: list[float]
+    worst_w: float
 
 
 class HelperPowerCap:
@@ -25,24 +32,28 @@ class HelperPowerCap:
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         try:
-            self._ends = self._ask("look")
+            self._steps = tuple(sorted(self._ask("look").steps_w))
         except HardwareError:
             self.close()
             raise
 
     @property
     def floor_w(self) -> float:
-        return self._ends["floor_w"]
+        return self._steps[0]
 
     @property
     def peak_w(self) -> float:
-        return self._ends["peak_w"]
+        return self._steps[-1]
+
+    @property
+    def steps_w(self) -> tuple[float, ...]:
+        return self._steps
 
     def apply(self, watts: float) -> float:
-        return self._ask("apply", watts=max(0.0, watts))["worst_w"]
+        return self._ask("apply", watts=max(0.0, watts)).worst_w
 
     def applied(self) -> float:
-        return self._ask("look")["worst_w"]
+        return self._ask("look").worst_w
 
     def feed(self, ttl_s: float) -> None:
         self._ask("feed", ttl_s=ttl_s)
@@ -51,7 +62,7 @@ class HelperPowerCap:
         with self._lock:
             self._hang_up()
 
-    def _ask(self, action: str, **figures: float) -> dict[str, float]:
+    def _ask(self, action: str, **figures: float) -> _Answer:
         packet = json.dumps({"do": action, **figures}).encode()
         with self._lock:
             try:
@@ -69,7 +80,10 @@ class HelperPowerCap:
             fields = json.loads(answer)
             if "error" in fields:
                 raise HardwareError(f"the power helper refused to {action}: {fields['error']}")
-            return {name: float(fields[name]) for name in ("floor_w", "peak_w", "worst_w")}
+            told = _Answer([float(step) for step in fields["steps_w"]], float(fields["worst_w"]))
+            if not told.steps_w or not all(0 < step < MOST_W for step in told.steps_w):
+                raise ValueError("no steps")
+            return told
         except (ValueError, KeyError, TypeError) as error:
             raise HardwareError("the power helper's answer is none", "agent and helper are of one version?") from error
 

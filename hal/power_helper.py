@@ -4,7 +4,7 @@
 
 * It listens on a Unix socket that only root and the group may open, and asks the kernel who is calling.
 * A request is one packet of JSON: {"do": "look"}, {"do": "apply", "watts": 25}, {"do": "feed", "ttl_s": 10}; the answer
-  is {"floor_w": ..., "peak_w": ..., "worst_w": what stands now} or {"error": ...}.
+  is {"steps_w": [the worst of each step], "worst_w": what stands now} or {"error": ...}.
 * A dead man's switch: once fed, it must be fed again before its time is up, or the module drops to the floor. A file
   beside the socket remembers that, so a helper that is restarted meanwhile drops, too.
 """
@@ -136,12 +136,8 @@ class PowerHelper:
                 raise ValueError("nothing that is done here")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return {"error": f"not understood: {type(error).__name__}"}
-        ladder = self._control.ladder
-        return {
-            "floor_w": ladder.floor.worst_w,
-            "peak_w": ladder.top.worst_w,
-            "worst_w": self._control.standing().worst_w,
-        }
+        steps = [step.worst_w for step in self._control.ladder.steps]
+        return {"steps_w": steps, "worst_w": self._control.standing().worst_w}
 
 
 def _figure(value: object, most: float) -> float:

@@ -16,6 +16,8 @@ from hal.power_modes import PowerMode
 # What a measurement over seconds does not see: samples of other modules, a warm room, peaks of milliseconds.
 MARGIN = 1.15
 
+MOST_STEPS = 64  # nodes tell one another of them
+
 # W that a module may draw with no cap at all, where nobody measured: the highest that NVIDIA names for it.
 UNCAPPED_W: Mapping[str, float] = {"Orin NX": 40.0, "Orin Nano": 25.0, "AGX Orin": 60.0, "Thor": 140.0}
 
@@ -69,6 +71,8 @@ def ladder(steps: Iterable[Step]) -> Ladder:
         same = [step.covers(other.gpu_hz, other.cpu_khz) for other in ordered]
         if not any(looser[j] and (not same[j] or j < i) for j in range(len(ordered)) if j != i):
             kept.append(step)
+    if len(kept) > MOST_STEPS:
+        raise HardwareError(f"the ladder has {len(kept)} steps", f"{MOST_STEPS} are enough for every module")
     if not kept or not kept[-1].covers(None, None):
         raise HardwareError(
             "the ladder has no step without caps", "measure what the module draws when nothing holds it"

@@ -184,6 +184,10 @@ class SimPowerCap(SimPart):
     def peak_w(self) -> float:
         return LADDER_W[-1]
 
+    @property
+    def steps_w(self) -> tuple[float, ...]:
+        return LADDER_W
+
     def apply(self, watts: float) -> float:
         self._port.tell("step", watts)
         return self.applied()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
@@ -23,6 +24,7 @@ from agent.cluster.power.rules import (
     in_force,
     share,
 )
+from agent.cluster.power.steps import whole_mw_up
 from agent.errors import NotFoundError, RequestError, ThoxError, UnavailableError
 
 NOW = 1000.0
@@ -241,3 +243,74 @@ def test_the_reason_is_in_words() -> None:
         assert share(one, (contract,))["a"] == granted
         assert words in explain(one, contract, granted)
     assert "supply" in explain(STACK, ask("a", 40), 32.5)
+
+
+LADDER_W = (10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
+
+
+def stepped(budget: Budget, ladders: list[tuple[float, ...]]) -> Budget:
+    """The same with a ladder for each member, from its floor to its peak."""
+    members = [
+        replace(
+            one, steps_w=(one.floor_w, *sorted(step for step in ladder if one.floor_w < step < one.peak_w), one.peak_w)
+        )
+        for one, ladder in zip(budget.members, ladders, strict=False)
+    ]
+    return replace(budget, members=tuple(members) + budget.members[len(members) :])
+
+
+def test_what_an_even_share_leaves_between_two_steps_raises_whole_steps() -> None:
+    stack = Budget(58.5, tuple(Member(name, 10.0, 40.0, LADDER_W) for name in "abc"))
+    everybody = [ask(name, 40) for name in "abc"]
+    assert share(stack, everybody) == {"a": 20.0, "b": 20.0, "c": 15.0}
+    assert share(replace(stack, members=stack.members[::-1]), everybody) == {"a": 20.0, "b": 20.0, "c": 15.0}
+    first = [ask("a", 40), ask("b", 40), ask("c", 40, priority="high")]
+    assert share(stack, first) == {"a": 15.0, "b": 10.0, "c": 30.0}
+    assert share(stack, [ask("a", 40), ask("b", 12), ask("c", 40)]) == {"a": 25.0, "b": 12.0, "c": 20.0}
+    assert share(stack, [ask("a", 40, 21.5), ask("b", 40), ask("c", 40)]) == {"a": 21.5, "b": 20.0, "c": 15.0}
+
+
+def test_coarse_ladders_of_a_real_module_are_used_as_far_as_the_supply_goes() -> None:
+    orin = (19.4, 31.7, 34.8)  # an Orin NX, measured, with its margin
+    stack = Budget(58.5, tuple(Member(name, 19.4, 34.8, orin) for name in "ab"))
+    assert share(stack, [ask(name, 40) for name in "ab"]) == {"a": 34.8, "b": 19.4}
+
+
+def test_who_has_no_steps_takes_what_steps_leave() -> None:
+    stack = Budget(60.0, (Member("a", 10.0, 40.0, (10.0, 40.0)), Member("b", 10.0, 60.0)))
+    assert share(stack, [ask("a", 40), ask("b", 60)]) == {"a": 10.0, "b": 50.0}
+
+
+@given(
+    budgets(),
+    st.lists(asks(), max_size=10),
+    st.lists(st.lists(st.floats(1, 80), max_size=5).map(tuple), max_size=8),
+)
+def test_on_steps_nothing_passes_a_limit_and_nobody_s_next_step_would_still_fit(
+    budget: Budget, wanted: list[Contract], ladders: list[tuple[float, ...]]
+) -> None:
+    budget = stepped(budget, ladders)
+    held: tuple[Contract, ...] = ()
+    for new in wanted:
+        with contextlib.suppress(ThoxError):
+            held = admit(budget, held, new, NOW)
+    watts, asked = share(budget, held), {one.node_id: one for one in held}
+    for limit in budget.limits:
+        assert sum(watts[node] for node in limit.nodes) <= limit.watts + SLACK
+    for member in budget.members:
+        contract = asked.get(member.node_id)
+        least = max(member.floor_w, 0.0 if contract is None else min(contract.min_w, member.peak_w))
+        most = max(least, min(contract.requested_w, member.peak_w)) if contract is not None else least
+        got = watts[member.node_id]
+        assert least <= got <= most
+        if contract is None or not member.steps_w:
+            continue
+        assert got in (least, most, *member.steps_w)
+        for step in member.steps_w:
+            if got + SLACK < step <= most:
+                around = [limit for limit in budget.limits if member.node_id in limit.nodes]
+                assert any(sum(watts[one] for one in limit.nodes) + step - got > limit.watts for limit in around)
+
+
+def test_what_a_module_tells_of_a_step_still_reaches_it_when_it_is_granted_in_whole_milliwatts() -> None:
+    assert whole_mw_up(18.4567) == 18.457 and whole_mw_up(20.0) == 20.0 and whole_mw_up(0.1 + 0.2) == 0.3

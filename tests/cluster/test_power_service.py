@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from virtual_stack import VirtualModule, VirtualStack
 
-from agent.cluster.power.derate import FIRST_WAIT_S, STEP
+from agent.cluster.power.derate import FIRST_WAIT_S
 from agent.cluster.power.wire import Ask, Grant
 from agent.errors import NotFoundError, UnavailableError
 
@@ -63,7 +63,7 @@ def test_a_supply_that_sags_takes_watts_back_and_ends_what_it_cannot_carry(
     ask(module, 40, least=20)
     stack.hands().plug("a", 30.0)
     stack.run(1.0)
-    assert granted(module) == [27.0] and module.hardware.cap.applied() == 25.0
+    assert granted(module) == [25.0] and module.hardware.cap.applied() == 25.0
     stack.hands().plug("a", 20.0)
     stack.run(1.0)
     assert granted(module) == [] and module.hardware.cap.applied() == 10.0
@@ -120,7 +120,7 @@ def test_an_alert_drops_the_module_to_its_floor_and_what_comes_back_is_less(
         ask(module, 20)
     stack.world.mend("alert", "a")
     stack.run(1.0)
-    assert granted(module) == [pytest.approx(36 * (1 - STEP))] and module.hardware.cap.applied() == 30.0
+    assert granted(module) == [30.0] and module.hardware.cap.applied() == 30.0
     with pytest.raises(UnavailableError, match="after an alert"):
         ask(module, 36, least=34)
     stack.run(FIRST_WAIT_S)
@@ -145,7 +145,7 @@ def test_a_module_that_hears_its_own_pull_of_the_line_late_takes_nothing_off_the
     stack.run(0.5)
     module.service.hear(True)
     stack.run(3.5)
-    assert granted(module) == [36.0] and module.service.alert == ""
+    assert granted(module) == [30.0] and module.service.alert == ""
 
 
 def test_after_an_alert_without_any_contract_the_cap_is_its_owners_again(

@@ -45,7 +45,7 @@ def _difference(world: World) -> str:
         expected = plan.get(node, 0.0) if node in carried else 0.0
         if module.steps and expected:
             expected = module.step(expected + 1e-9)
-        if abs(world.cap(module) - expected) > (SLACK_W if not module.steps else 10):
+        if abs(world.cap(module) - expected) > SLACK_W:
             return f"{node} takes {world.cap(module):g} W, planned {expected:g} W"
     return ""
 

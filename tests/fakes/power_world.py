@@ -50,8 +50,8 @@ class World:
         drift = Timing().drift
         given = list(rates)
         for i, (floor, peak, want, priority) in enumerate(members):
-            member = Member(f"node-{i}", floor, peak)
             steps = tuple(floor + ladder_w * k for k in range(int((peak - floor) / ladder_w) + 1)) if ladder_w else ()
+            member = Member(f"node-{i}", floor, peak, steps)
             rate = given[i] if i < len(given) else 1 + drift * self.random.uniform(-1, 1)
             node = self.rules.node(member, self._token(), None, False, self.rules.timing)
             self.modules.append(Module(i, member, steps, rate, self.random.uniform(0, 1e4), Want(want, priority), node))

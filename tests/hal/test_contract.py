@@ -177,6 +177,7 @@ def test_a_module_that_works_draws_more_and_the_cap_holds_it(bench: Bench) -> No
 def test_the_cap_never_takes_a_step_above_what_was_granted(hardware: Hardware) -> None:
     cap = hardware.cap
     assert 0 < cap.floor_w <= cap.applied() <= cap.peak_w
+    assert cap.steps_w == tuple(sorted(cap.steps_w)) and (cap.steps_w[0], cap.steps_w[-1]) == (cap.floor_w, cap.peak_w)
     before = 0.0
     for watts in (cap.floor_w + i * (cap.peak_w - cap.floor_w) / 40 for i in range(41)):
         taken = cap.apply(watts)

@@ -72,7 +72,7 @@ def settled(cap: HelperPowerCap, watts: float) -> None:
 
 
 def test_the_cap_is_the_ladder_behind_the_helper(root: Root, cap: HelperPowerCap) -> None:
-    assert (cap.floor_w, cap.peak_w, cap.applied()) == (10.0, 40.0, 40.0)
+    assert (cap.floor_w, cap.peak_w, cap.applied()) == (10.0, 40.0, 40.0) and cap.steps_w == (10.0, 20.0, 40.0)
     assert cap.apply(39.9) == 20.0 == cap.applied()
     assert root.tree.text("sys/class/devfreq/17000000.gpu/max_freq") == "816000000"
 
@@ -203,7 +203,7 @@ def test_a_helper_that_answers_nonsense_is_an_error(tmp_path: Path) -> None:
             client, _ = server.accept()
             with client:
                 client.recv(512)
-                client.send(b'{"floor_w": "much"}')
+                client.send(b'{"steps_w": [], "worst_w": 10}')
 
         thread = threading.Thread(target=answer)
         thread.start()

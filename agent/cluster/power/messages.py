@@ -21,6 +21,7 @@ from agent.errors import RequestError
 
 MAX_BYTES = 8192
 MAX_WATTS = 10_000.0
+MAX_STEPS = 64
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -141,6 +142,7 @@ def _book(place: str, value: object) -> tuple[Exposure, ...]:
 
 
 WATTS = number(MAX_WATTS)
+STEPS = each(WATTS, MAX_STEPS)
 PRIORITY = one_of(PRIORITIES)
 NODE_ID = matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "the id of a node is needed")
 _SECONDS = number(10_000.0)

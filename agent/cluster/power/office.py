@@ -141,7 +141,7 @@ class PowerOffice:
             return None
         node = request.node_id
         self.modules[node], self._loaded[node] = module, request.loaded
-        self._members[node] = Member(node, module.floor_w, module.peak_w)
+        self._members[node] = Member(node, module.floor_w, module.peak_w, tuple(sorted(module.steps_w)))
         if node != self._own.node_id:
             sides: tuple[tuple[Side, bool | None], ...] = (("top", module.top), ("bottom", module.bottom))
             faces: Faces = {side: on for side, on in sides if on is not None}

@@ -6,7 +6,9 @@ Rules, in their order:
 2. A contract promises its node at least ``min_w`` until it expires, and never more than ``requested_w`` or the node's
    peak. A new one is refused when the promises of those in force leave too little.
 3. What is left is shared by priority; within one priority the watts rise evenly (water filling), so that no order of
-   arrival and no node's name decides.
+   arrival and no node's name decides. Who cannot have all that it wants then stands on a step of its cap's ladder, for
+   watts between two steps are drawn by nobody; what that leaves raises, by whole steps, who has least, of equals the
+   one with the lowest id.
 4. When a contract expires, its node falls back to its floor. When the supply shrinks, contracts end, the least
    important first, until what is promised fits again.
 5. What flows through a magnetic contact feeds every node behind it: their watts together stay within its limit.
@@ -21,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.cluster.power.steps import to_steps
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
 Priority = Literal["low", "normal", "high", "critical"]
@@ -30,11 +33,13 @@ _DUST = 1e-9  # the part of a used-up limit that the rounding of sums may leave
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a node's hardware can be told to keep to, in W."""
+    """What a node's hardware can be told to keep to, in W. ``steps_w``: where its cap can stand, the lowest first;
+    empty: anywhere."""
 
     node_id: str
     floor_w: float
     peak_w: float
+    steps_w: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +142,23 @@ def share(budget: Budget, contracts: Iterable[Contract]) -> Mapping[str, float]:
     """Watts that each node may draw. Every member is in it: one without a contract with its floor."""
     by_node = {contract.node_id: contract for contract in contracts}
     watts = {one.node_id: _promise(budget, tuple(by_node.values()), one) for one in budget.members}
-    limit = {one.node_id: one.floor_w for one in budget.members}
+    most = {one.node_id: one.floor_w for one in budget.members}
     for member in budget.members:
         if member.node_id in by_node:
             asked = min(by_node[member.node_id].requested_w, member.peak_w)
-            limit[member.node_id] = max(watts[member.node_id], asked)
+            most[member.node_id] = max(watts[member.node_id], asked)
+    promised, limits = dict(watts), budget.limits
+    steps = {one.node_id: one.steps_w for one in budget.members}
+
+    def fits(node: str, more: float) -> bool:
+        around = [limit for limit in limits if node in limit.nodes]
+        return all(_left(watts, limit) >= more - _DUST * max(1.0, limit.watts) for limit in around)
+
     for priority in reversed(PRIORITIES):
-        rising = [node for node, contract in by_node.items() if contract.priority == priority and node in watts]
-        _fill(watts, limit, rising, budget.limits)
+        rising = [node for node in watts if node in by_node and by_node[node].priority == priority]
+        _fill(watts, most, rising, limits)
+        to_steps(watts, promised, most, steps, rising, fits)
+        _fill(watts, most, [node for node in rising if not steps[node]], limits)
     return watts
 
 

@@ -232,7 +232,8 @@ class PowerSeat:
     def module(self) -> Module:
         """What a heartbeat does not say of this module."""
         faces = self.look.faces or {}
-        figures = self.member.floor_w, self.member.peak_w, self.look.applied_w
+        own = self.member
+        figures = own.floor_w, own.peak_w, own.steps_w, self.look.applied_w
         return Module(*figures, top=faces.get("top"), bottom=faces.get("bottom"))
 
     def _want(self) -> Want:

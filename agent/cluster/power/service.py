@@ -1,8 +1,8 @@
 """The power contract at work in one node: its heartbeat, its cap and load switch, its alert line, and what it answers.
 
-What it is in its stack, and what it may draw, is decided in power_seat.py, power_node.py and power_allocator.py; here
-are the threads, the hardware and the links. Until a module's first contract, and while it stands alone on a supply
-that carries it, its cap stays where its owner has it.
+What it is in its stack, and what it may draw, is decided in seat.py, node.py and allocator.py; here are the threads,
+the hardware and the links. Until a module's first contract, and while it stands alone on a supply that carries it, its
+cap stays where its owner has it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from agent.cluster.power.look import Look, look
 from agent.cluster.power.messages import Handover, PowerGrant, PowerRequest, Takeover, Term
 from agent.cluster.power.rules import Member
 from agent.cluster.power.seat import PowerSeat
+from agent.cluster.power.steps import whole_mw_up
 from agent.cluster.power.store import PowerFile
 from agent.cluster.power.wire import (
     MODULE,
@@ -73,7 +74,8 @@ class PowerService:
         clock: Callable[[], float] = time.monotonic,
         contact_w: float = CONTACT_W,
     ) -> None:
-        self.member = Member(node_id, hardware.cap.floor_w, hardware.cap.peak_w)
+        steps = tuple(map(whole_mw_up, hardware.cap.steps_w))
+        self.member = Member(node_id, steps[0], steps[-1], steps)
         self._hardware, self.cluster, self.links, self.clock = hardware, cluster, links, clock
         self._file = PowerFile(state_dir)
         self.hold = PowerHold(hardware, clock, self._file.kept.came_up_w)

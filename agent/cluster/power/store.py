@@ -10,7 +10,7 @@ from typing import get_args
 
 from agent import private_file
 from agent.cluster.fields import each, number, one_of, or_none, record, whole
-from agent.cluster.power.messages import NODE_ID, TERM, WATTS, Term
+from agent.cluster.power.messages import NODE_ID, STEPS, TERM, WATTS, Term
 from agent.cluster.power.rules import Member
 from agent.cluster.state import MOST_NODES, Link, Side
 
@@ -65,7 +65,7 @@ class PowerFile:
 
 _FIGURE = or_none(number(1e6))
 _FACE = one_of(get_args(Side))
-_MEMBER = record(Member, {"node_id": NODE_ID, "floor_w": WATTS, "peak_w": WATTS})
+_MEMBER = record(Member, {"node_id": NODE_ID, "floor_w": WATTS, "peak_w": WATTS, "steps_w": STEPS})
 _CONTACT = record(
     Link,
     {

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast
 
 from agent.cluster.fields import Check, FieldError, each, flag, matching, number, or_none, record, text
-from agent.cluster.power.messages import PRIORITY, WATTS, Message, decode, encode
+from agent.cluster.power.messages import PRIORITY, STEPS, WATTS, Message, decode, encode
 from agent.cluster.power.rules import Contract, Priority
 from agent.cluster.state import MOST_NODES
 from agent.errors import RequestError
@@ -25,6 +25,7 @@ class Module:
 
     floor_w: float
     peak_w: float
+    steps_w: tuple[float, ...]  # where its cap can stand
     applied_w: float | None  # worst W of the step that its cap stands at
     top: bool | None  # None: the line cannot be read
     bottom: bool | None
@@ -139,6 +140,7 @@ MODULE = record(
     {
         "floor_w": WATTS,
         "peak_w": WATTS,
+        "steps_w": STEPS,
         "applied_w": or_none(WATTS),
         "top": or_none(flag),
         "bottom": or_none(flag),

@@ -46,7 +46,7 @@ def plan_object(forecast: Forecast, cluster: Cluster, own_id: str, hardware: str
             {
                 "id": room.node,
                 "free_bytes": room.free,
-                "tops": room.speed,
+                "speed": room.speed,
                 "reachable": room.reachable,
                 "has_files": room.node in forecast.holders,
             }

@@ -102,7 +102,7 @@ _STAGE: Json = {
     "needed_bytes": _WHOLE,
     "free_bytes": _WHOLE,
 }
-_ROOM: Json = {"id": _TEXT, "free_bytes": _WHOLE, "tops": _NUMBER, "reachable": _FLAG, "has_files": _FLAG}
+_ROOM: Json = {"id": _TEXT, "free_bytes": _WHOLE, "speed": _NUMBER, "reachable": _FLAG, "has_files": _FLAG}
 PLAN = _answer(
     {
         "node": _TEXT,

@@ -169,7 +169,8 @@ class Plans:
         try:
             return self._own_need(name)
         except NotFoundError as error:
-            refused: ThoxError = error
+            nobody = f"No node of the stack has it: {error.message}" if len(cluster.nodes) > 1 else error.message
+            refused: ThoxError = NotFoundError(nobody, hint=error.hint, param=error.param)
         for node, model in self._elsewhere(name, cluster):
             try:
                 return self._told_need(node, Asked(model, cluster.token))

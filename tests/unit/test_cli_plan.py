@@ -17,7 +17,7 @@ def a_stage(node: str, first: int, last: int) -> dict[str, Any]:
 
 
 def a_node(name: str, **changes: object) -> dict[str, Any]:
-    return {"id": name, "free_bytes": 5 * GIB, "tops": 100, "reachable": True, "has_files": True, **changes}
+    return {"id": name, "free_bytes": 5 * GIB, "speed": 100, "reachable": True, "has_files": True, **changes}
 
 
 PLAN: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_the_stack_is_drawn_from_its_top_with_the_layers_of_each_node() -> None:
         "node-3",
         "nothing of it; 512 MiB free",
         "node-2",
-        "layers 0 to 30: 3.0 GiB of 5.0 GiB free, its files are not there yet",
+        "layers 0 to 30: 3.0 GiB of 5.0 GiB free · files missing",
         "node-1 · leader",
         "layer 31: 3.0 GiB of 5.0 GiB free",
     ]

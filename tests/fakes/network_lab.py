@@ -4,6 +4,7 @@
                      ├ lower ═ trunk ═ upper
     agent 2 ─ thox0 ─┘                 └─ thox0 ─ agent 4       and lan0 of each on a third bridge, for the tests
 
+``slow`` puts switches in the place of the bridges lower and upper which keep each frame a while.
 It is a LAN of this machine's own; of the test's namespace only one interface is needed, lab<pid>, on the third bridge.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import lan
 from lan import Host, Lan
 from running_lab import SETTINGS
+from slow_switch import SlowSwitch, whole_frames
 
 from agent.config import Config
 from agent.lab import Lab, LabAgent, stack_of
@@ -36,6 +38,8 @@ class Network:
         self._test, self._network = f"lab{os.getpid()}", f"198.18.{os.getpid() % 250}"
         self._lan = Lan("lan", "lower", "upper")
         self._modules: list[Host] = []
+        self._ports = {"lower": ["trunk0"], "upper": ["trunk1"]}
+        self._slow: list[SlowSwitch] = []
         try:
             switch = self._lan.switch
             switch.ip("link add trunk0 type veth peer name trunk1")
@@ -95,7 +99,27 @@ class Network:
         """End what is cut or lost on the way to it."""
         self._nft(number, "flush chain inet lab in")
 
+    def slow(self, shortest_s: float, longest_s: float) -> list[SlowSwitch]:
+        """So long is every frame between modules on its way from now on, whatever is on its way already; every tenth
+        comes twice. Until ``quick``."""
+        if not self._slow:
+            for seed, ports in enumerate(self._ports.values()):
+                self._slow.append(SlowSwitch(self._lan.switch, ports, trunk=ports[0], doubled=0.1, seed=seed))
+        for switch in self._slow:
+            switch.delay_s = (shortest_s, longest_s)
+        return self._slow
+
+    def quick(self) -> None:
+        """The bridges again."""
+        while self._slow:
+            self._slow.pop().close()
+        for bridge, ports in self._ports.items():
+            for port in ports:
+                self._lan.switch.ip(f"link set {port} master {bridge}")
+
     def close(self) -> None:
+        while self._slow:
+            self._slow.pop().close()
         if Path("/sys/class/net", self._test).exists():
             _ip(f"link del {self._test}")
         self._lan.close()
@@ -104,6 +128,8 @@ class Network:
         host = self._lan.host()
         self._modules.append(host)
         self._lan.plug(host, "thox0", f"{self.link(number)}/16", bridge=bridge, port=f"link{number}")
+        self._ports[bridge].append(f"link{number}")
+        whole_frames(host, "thox0")
         self._lan.plug(host, "lan0", f"{self.lan(number)}/24", bridge="lan", port=f"lan{number}")
         self._nft(number, "add table inet lab; add chain inet lab in { type filter hook input priority 0; }")
 

@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             module = importlib.import_module(f"agent.cli_{name}")
             module.arguments(command)
             command.set_defaults(call=module.call)
+    if not arguments:
+        parser.exit(2, parser.format_help())  # to standard error
     options = parser.parse_args(arguments)
     try:
         return int(options.call(options, load()))

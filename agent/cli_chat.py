@@ -1,7 +1,8 @@
 """``thox chat``: a conversation in the terminal, through the device's own API.
 
-Ctrl-C stops the answer, not the program; /exit or the end of the input leaves. Where the input is no terminal, every
-line is one message and only the answers are printed. A question in the command itself is the only one.
+Ctrl-C stops the answer, not the program; /exit or the end of the input leaves. Lines that are pasted at once are one
+message, and so is a line that ends in a backslash with the next one. Where the input is no terminal, every line is one
+message and only the answers are printed. A question in the command itself is the only one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from rich.text import Text
 
 from agent.cli_access import add_key_argument, inference_client
 from agent.cli_print import complain
+from agent.cli_waiting import stream_when_loaded
+from agent.cli_words import Words, printable
 from agent.client import Client, ClientError
 from agent.cluster.documents.settings import effective
 from agent.config import Config
 
-_HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer."
+_HELP = "/new starts over, /exit leaves, Ctrl-C stops an answer; a line that ends in \\ goes on in the next."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,8 @@ def call(options: argparse.Namespace, config: Config) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console(highlight=False, soft_wrap=True)
     if terminal:
-        console.print(Text(f"{conversation.model} at {conversation.client.url}. {_HELP}", style="dim"))
+        console.print(Text(f"{conversation.model} at {conversation.client.url}", style="dim"))
+        _help(console)
     failed = False
     for line in [question] if question else _lines(terminal, config.state_dir / "chat.history"):
         if line == "/exit":
@@ -52,10 +56,14 @@ def call(options: argparse.Namespace, config: Config) -> int:
         if line == "/new":
             conversation.forget()
         elif line.startswith("/"):
-            console.print(Text(_HELP, style="dim"))
+            _help(console)
         elif line:
             failed = not _answer(conversation, line, console)
     return 1 if failed and not terminal else 0
+
+
+def _help(console: Console) -> None:
+    console.print(Text(_HELP, style="dim"), soft_wrap=not console.is_terminal)
 
 
 class _Conversation:
@@ -74,7 +82,7 @@ class _Conversation:
         body = {"model": self.model, "messages": [*self._messages, question]}
         parts: list[str] = []
         try:
-            with contextlib.closing(self.client.stream("/v1/chat/completions", body)) as events:
+            with contextlib.closing(stream_when_loaded(self.client, "/v1/chat/completions", body)) as events:
                 for event in events:
                     for choice in event.get("choices", ()):
                         piece = choice["delta"].get("content")
@@ -87,22 +95,30 @@ class _Conversation:
 
 
 def _answer(conversation: _Conversation, line: str, console: Console) -> bool:
+    words = Words(console.width) if console.is_terminal else None
+    began = False
+
+    def show(text: str) -> None:
+        console.print(Text(text), end="")
+
     try:
         with contextlib.closing(conversation.ask(line)) as pieces:
             for piece in pieces:
-                console.print(Text(_printable(piece)), end="")
+                text, began = printable(piece), True
+                show(words.feed(text) if words else text)
     except KeyboardInterrupt:
+        show(words.flush() if words else "")
         console.print(Text(" (stopped)", style="dim"), end="")
     except ClientError as error:
+        show(words.flush() if words else "")
+        if began:
+            console.print()
         complain(str(error), error.hint)
         return False
+    else:
+        show(words.flush() if words else "")
     console.print()
     return True
-
-
-def _printable(text: str) -> str:
-    """A model must not be able to move the cursor or recolour the terminal."""
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
 def _lines(terminal: bool, history: Path) -> Iterator[str]:
@@ -118,7 +134,10 @@ def _lines(terminal: bool, history: Path) -> Iterator[str]:
     try:
         while True:
             try:
-                yield input("> ").strip()
+                text = input("> ")
+                while text.endswith("\\"):
+                    text = text[:-1] + "\n" + input("  ")
+                yield text.strip()
             except KeyboardInterrupt:
                 sys.stdout.write("\n")  # drop the line, stay in the conversation
             except EOFError:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.auth import PERMISSIONS, Key, KeyRing
-from agent.cli_print import output, print_table
+from agent.cli_print import output, print_records
 from agent.config import Config, make_state_dir
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -85,7 +85,7 @@ def _list(keys: tuple[Key, ...]) -> None:
         may = " ".join(sorted(key.permissions))
         row = (key.name, key.id, may, _day(key.created_at), key.made_on, expires, *limits)
         table.add_row(*map(Text, row))
-    print_table(table, output())
+    print_records(table, output())
 
 
 def _day(when: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hal.base import Hardware, TagRecord, answer_of
 
-WIDTH = 62
+WIDTH = 58  # and a supply beside it: within 80 columns
 
 
 def box(lines: Sequence[str], beside: str = "") -> list[str]:
@@ -47,7 +47,7 @@ def stack_picture(hardware: Hardware) -> str:
     closed = answer_of(hardware.lines.closed) or {}
     rows: list[str] = []
     if closed.get("top"):
-        rows += [*box(_neighbour(hardware, "top")), f"{'║':>33}"]
+        rows += [*box(_neighbour(hardware, "top")), f"{'║':>31}"]
     title = f"this module: {hardware.board.name}" + (", simulated" if hardware.simulated else "")
     external = answer_of(hardware.supply.external)
     beside = f"supply {_watts(answer_of(lambda: hardware.supply.available().value))}" if external else ""
@@ -55,7 +55,7 @@ def stack_picture(hardware: Hardware) -> str:
         [title, f"{_watts(answer_of(lambda: hardware.power.total().value))} of {hardware.cap.peak_w:g} W"], beside
     )
     if closed.get("bottom"):
-        rows += [f"{'║':>33}", *box(_neighbour(hardware, "bottom"))]
+        rows += [f"{'║':>31}", *box(_neighbour(hardware, "bottom"))]
     if not closed:
         rows.append("whether something is stacked on it cannot be told")
     return "\n".join(rows)
@@ -105,7 +105,7 @@ def _contact(contact: Mapping[str, Any], cuts: Sequence[tuple[str, ...]]) -> str
     over = "  OVERLOADED" if contact["watts"] > contact["limit_w"] else ""
     lost = [word for word, cut in (("upwards", (lower, upper)), ("downwards", (upper, lower))) if cut in cuts]
     link = f", link cut {' and '.join(lost)}" if lost else ""
-    return f"{'║':>33}  {contact['watts']:.1f} of {contact['limit_w']:g} W{over}{link}"
+    return f"{'║':>31}  {contact['watts']:.1f} of {contact['limit_w']:g} W{over}{link}"
 
 
 def _watts(value: float | None) -> str:

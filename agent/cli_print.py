@@ -26,6 +26,21 @@ def print_table(table: Table, console: Console) -> None:
         console.print(Text(line.rstrip()), soft_wrap=True)
 
 
+def print_records(table: Table, console: Console) -> None:
+    """A table; on a terminal that is too narrow for it, each row as a paragraph under its first cell."""
+    if not console.is_terminal or Console(width=_UNBOUNDED).measure(table).maximum <= console.width:
+        print_table(table, console)
+        return
+    name, *others = (list(column.cells) for column in table.columns)
+    titles = [str(column.header) for column in table.columns[1:]]
+    for row, title in enumerate(name):
+        console.print(title, style="bold")
+        record = Table.grid(padding=(0, 2, 0, 0))
+        for head, cells in zip(titles, others, strict=True):
+            record.add_row(Text(f"  {head}", style="dim"), cells[row])
+        console.print(record)
+
+
 def complain(message: str, hint: str = "") -> None:
     """An error and what to do about it, on standard error."""
     console = Console(stderr=True, soft_wrap=True)

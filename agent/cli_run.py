@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from importlib.metadata import version
 
-from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from agent import log
 from agent.auth import KeyRing
+from agent.cli_print import output, print_table
 from agent.client import Client
 from agent.cluster.documents.settings import effective
 from agent.config import Config, HardwareConfig, make_state_dir
@@ -60,15 +61,31 @@ def _greet(config: Config, device: str, owner_key: str | None) -> None:
         ("models", ", ".join(config.models.preload) or "none at start"),
         ("state", str(config.state_dir)),
     ]
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     console.print(Text.assemble(("Thox agent ", "bold"), version("thox-agent")))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
     for name, text in rows:
-        console.print(Text.assemble((f"  {name:<10}", "dim"), text))
+        table.add_row(Text(f"  {name}"), Text(text))
+    print_table(table, console)
     if owner_key is None:
         return
-    console.print(Text("\nThe owner's API key, shown this once:"))
-    console.print(Text(f"\n  {owner_key}\n", style="bold"))
-    console.print(Text("Try it:\n"))
-    body = f'{{"model": "{config.models.default}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    headers = f"-H 'Authorization: Bearer {owner_key}' -H 'Content-Type: application/json'"
-    console.print(Text(f"  curl {inference.url}/v1/chat/completions {headers} \\\n    -d '{body}'\n"))
+    # A line is short enough to stay whole on a narrow terminal: it is there to be copied.
+    body = f'{{"model":"{config.models.default}","messages":[{{"role":"user","content":"Hello!"}}]}}'
+    lines = [
+        "",
+        "The owner's API key, shown this once:",
+        "",
+        f"  {owner_key}",
+        "",
+        "Try it in another terminal:",
+        "",
+        f"curl {inference.url}/v1/chat/completions \\",
+        f"  -H 'Authorization: Bearer {owner_key}' \\",
+        "  -H 'Content-Type: application/json' \\",
+        f"  -d '{body}'",
+        "",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)

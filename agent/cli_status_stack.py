@@ -100,4 +100,4 @@ def _node(node: Json, own: bool) -> list[str]:
 def _contact(link: Json) -> str:
     told = [f"{link['gigabits']:g} Gb/s"] if link["gigabits"] is not None else []
     told += [f"{link['round_trip_ms']:.1f} ms"] if link["round_trip_ms"] is not None else []
-    return f"{'║':>33}  {', '.join(told)}".rstrip()
+    return f"{'║':>31}  {', '.join(told)}".rstrip()

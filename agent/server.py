@@ -209,9 +209,10 @@ class _Master(Arbiter):  # type: ignore[misc]
             super().spawn_workers()
 
     def handle_int(self) -> None:
+        log.info("stopping; answers that run get %.0f seconds to end", GRACE_S)
         raise StopIteration  # gunicorn's way to say: stop as for SIGTERM
 
-    handle_quit = handle_hup = handle_int
+    handle_term = handle_quit = handle_hup = handle_int
 
     def handle_ttin(self) -> None:
         log.info("one worker is all there is")

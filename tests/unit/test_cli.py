@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from free_ports import two_free_ports
 from real_device import Device
+from rich.console import Console
+from rich.table import Table
 
 from agent.auth import PERMISSIONS, KeyRing
 from agent.cli import main
+from agent.cli_print import print_records
 
 
 @pytest.fixture
@@ -148,7 +151,9 @@ def test_watts_are_asked_for_shown_and_given_back(device: Device) -> None:
 
 def test_the_first_start_says_what_is_there_and_shows_a_key_that_works(device: Device) -> None:
     said = device.log()
-    assert "simulated" in said and device.inference in said and device.cluster in said and "curl " in said
+    assert "simulated" in said and device.inference in said and device.cluster in said
+    command = said[said.index("curl ") : said.index("Hello!")]  # to be copied: no line is folded
+    assert all(len(line) < 80 for line in command.splitlines())
     key = re.findall(r"thox_[A-Za-z0-9_-]{43}", said)[0]
     assert KeyRing(device.state_dir).verify(key).name == "owner"
 
@@ -175,6 +180,19 @@ def test_tables_are_not_folded_where_no_terminal_has_an_edge(
         rf"state_dir +{re.escape(str(state_dir))}/(deep){{40}} +THOX_STATE_DIR\n", out := capfd.readouterr().out
     )
     assert out.splitlines() == [line.rstrip() for line in out.splitlines()]
+
+
+def test_a_table_that_is_too_wide_for_the_terminal_becomes_paragraphs(capfd: pytest.CaptureFixture[str]) -> None:
+    table = Table("name", "id", "may")
+    table.add_row("laptop", "key-4757cbb9c5f24960", "admin inference models")
+    print_records(table, Console(force_terminal=True, width=40, color_system=None))
+    assert [line.rstrip() for line in capfd.readouterr().out.splitlines()] == [
+        "laptop",
+        "  id   key-4757cbb9c5f24960",
+        "  may  admin inference models",
+    ]
+    print_records(table, Console(force_terminal=True, width=80, color_system=None))
+    assert "laptop │ key-4757cbb9c5f24960 │ admin" in capfd.readouterr().out
 
 
 def test_hands_reach_the_simulated_stack_of_the_running_device(device: Device) -> None:

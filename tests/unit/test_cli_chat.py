@@ -72,6 +72,11 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(server: Running) -> No
         terminal.expect("tick")
         terminal.type("\x03")
         terminal.expect("> ")
+        terminal.type("one\\\n")  # one message of two lines
+        terminal.type("two\n")
+        terminal.expect("tick")
+        terminal.type("\x03")
+        terminal.expect("> ")
         terminal.type("/exit\n")
         assert terminal.process.wait(10) == 0
         assert "count" in (server.state_dir / "chat.history").read_text()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,9 @@ from agent.cluster.power.derate import FIRST_WAIT_S, FORGIVEN_S, MOST, STEP, Der
 from agent.cluster.power.messages import Exposure, Handover, PowerGrant, PowerRequest, Takeover, Term
 from agent.cluster.power.node import SETTLE_S, Alarm, PowerNode, Want, tolerated
 from agent.cluster.power.rules import Contract, Limit, Member
+from agent.cluster.power.store import Kept, PowerFile
 from agent.cluster.power.timing import Timing
+from agent.cluster.state import Link
 from agent.errors import NotFoundError, RequestError, UnavailableError
 
 TIMING = Timing()
@@ -326,3 +331,15 @@ def test_waits_allow_for_clocks_that_drift_apart() -> None:
     assert timing.hold_s == pytest.approx(3.0 * 1.02 / 0.98)
     assert timing.hold_s / 1.02 >= timing.lease_s / 0.98 - 1e-12, "the fastest waits as long as the slowest takes"
     assert math.isclose(Timing(drift=0.0).hold_s, 3.0)
+
+
+def test_what_another_version_kept_over_a_restart_is_not_lost(tmp_path: Path) -> None:
+    node, other = Member("node-1", 10.0, 40.0, (10.0, 17.0, 40.0)), Member("node-2", 10.0, 25.0)
+    kept = Kept(Term(3, "node-1", "ab" * 8), 3, 50.0, 40.0, (node, other), (Link("node-1", "node-2", None, 2.5),))
+    PowerFile(tmp_path).keep(kept)
+    assert PowerFile(tmp_path).kept == kept
+    file = tmp_path / "power.json"
+    body = json.loads(file.read_text())
+    del body["members"][0]["steps_w"]
+    file.write_text(json.dumps({**body, "later": 1, "contacts": [{**each, "later": 1} for each in body["contacts"]]}))
+    assert PowerFile(tmp_path).kept == replace(kept, members=(replace(node, steps_w=()), other))

@@ -9,12 +9,12 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from agent.cluster.fields import Check
+from agent.cluster.fields import Check, read
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.power.allocator import Allocator
 from agent.cluster.power.rules import Contract, admit, explain, in_force
 from agent.cluster.power.service import PowerService
-from agent.cluster.power.wire import ASK, BOOK, GRANT, Ask, Book, Grant, Share, promise, read, to_json
+from agent.cluster.power.wire import ASK, BOOK, GRANT, Ask, Book, Grant, Share, promise, to_json
 from agent.cluster.trust.identity import TrustError
 from agent.errors import NotFoundError, RequestError, UnavailableError
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from agent.cluster.fields import read
 from agent.cluster.link.frames import Json
 from agent.cluster.power.alert import PowerAlert
 from agent.cluster.power.hold import PowerHold
@@ -32,7 +33,6 @@ from agent.cluster.power.wire import (
     message_from_json,
     message_to_json,
     promise,
-    read,
     to_json,
 )
 from agent.cluster.state import Cluster

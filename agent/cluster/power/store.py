@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import get_args
 
 from agent import private_file
-from agent.cluster.fields import each, number, one_of, or_none, record, whole
+from agent.cluster.fields import Fields, each, number, one_of, or_none, whole
 from agent.cluster.power.messages import NODE_ID, STEPS, TERM, WATTS, Term
 from agent.cluster.power.rules import Member
 from agent.cluster.state import MOST_NODES, Link, Side
 
+_FIGURE = or_none(number(1e6))
+_FACE = one_of(get_args(Side))
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +57,7 @@ class PowerFile:
     def _load(self) -> Kept:
         """Nothing where there is none, or it cannot be read: a new office begins with a wait then."""
         try:
-            return _KEPT("", json.loads(self._file.read_bytes()))
+            return _kept(json.loads(self._file.read_bytes()))
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -63,28 +65,32 @@ class PowerFile:
         return Kept()
 
 
-_FIGURE = or_none(number(1e6))
-_FACE = one_of(get_args(Side))
-_MEMBER = record(Member, {"node_id": NODE_ID, "floor_w": WATTS, "peak_w": WATTS, "steps_w": STEPS})
-_CONTACT = record(
-    Link,
-    {
-        "lower": NODE_ID,
-        "upper": NODE_ID,
-        "round_trip_ms": _FIGURE,
-        "gigabits": _FIGURE,
-        "lower_face": _FACE,
-        "upper_face": _FACE,
-    },
-)
-_KEPT = record(
-    Kept,
-    {
-        "term": or_none(TERM),
-        "number": whole(),
-        "bound_w": or_none(WATTS),
-        "came_up_w": or_none(WATTS),
-        "members": each(_MEMBER, 2 * MOST_NODES),
-        "contacts": each(_CONTACT, 2 * MOST_NODES),
-    },
-)
+def _kept(body: object) -> Kept:
+    """What another version kept, too: fields that are not known here are passed over."""
+    fields = Fields("", body)
+    return Kept(
+        term=fields("term", or_none(TERM)),
+        number=fields("number", whole()),
+        bound_w=fields("bound_w", or_none(WATTS)),
+        came_up_w=fields("came_up_w", or_none(WATTS)),
+        members=fields("members", each(_member, 2 * MOST_NODES)),
+        contacts=fields("contacts", each(_contact, 2 * MOST_NODES)),
+    )
+
+
+def _member(place: str, body: object) -> Member:
+    fields = Fields(place, body)
+    steps = fields("steps_w", or_none(STEPS))
+    return Member(fields("node_id", NODE_ID), fields("floor_w", WATTS), fields("peak_w", WATTS), steps or ())
+
+
+def _contact(place: str, body: object) -> Link:
+    fields = Fields(place, body)
+    return Link(
+        fields("lower", NODE_ID),
+        fields("upper", NODE_ID),
+        fields("round_trip_ms", _FIGURE),
+        fields("gigabits", _FIGURE),
+        fields("lower_face", _FACE),
+        fields("upper_face", _FACE),
+    )

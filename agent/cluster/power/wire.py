@@ -7,15 +7,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from agent.cluster.fields import Check, FieldError, each, flag, matching, number, or_none, record, text
-from agent.cluster.power.messages import PRIORITY, STEPS, WATTS, Message, decode, encode
+from agent.cluster.fields import each, flag, matching, number, or_none, read, record, text
+from agent.cluster.power.messages import MAX_BYTES, PRIORITY, STEPS, WATTS, Message, decode, encode
 from agent.cluster.power.rules import Contract, Priority
 from agent.cluster.state import MOST_NODES
-from agent.errors import RequestError
 
-T = TypeVar("T")
 MAX_S = 10 * 86_400.0
 
 
@@ -113,22 +111,7 @@ def message_to_json(message: Message) -> str:
 
 def message_from_json(body: object) -> Message:
     """Raises RequestError."""
-    if not isinstance(body, str):
-        raise _refusal("message", "text is needed")
-    return decode(body.encode())
-
-
-def read(check: Check[T], body: object) -> T:
-    """What one of the checks below makes of it. Raises RequestError where it is anything else."""
-    try:
-        return check("", body)
-    except FieldError as error:
-        raise _refusal(error.place or None, error.why) from error
-
-
-def _refusal(param: str | None, why: str) -> RequestError:
-    where = f"{param}: " if param else ""
-    return RequestError(f"not understood: {where}{why}", hint="the nodes may run different versions", param=param)
+    return decode(read(text(MAX_BYTES), body).encode())
 
 
 _MOST = 2 * MOST_NODES  # those that have just left are among them

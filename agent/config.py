@@ -290,9 +290,12 @@ def _read(file: Path) -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in document.items():
         if name == "state_dir":
-            flat[name] = value
+            flat[name] = _checked(name, value, "", str(file))
         elif name not in _SECTIONS:
-            raise ConfigError(f"{file}: unknown section or key {name!r}", _nearest(name, ["state_dir", *_SECTIONS]))
+            inside = [known for known in _defaults() if known.rpartition(".")[2] == name]  # it lacks its section
+            raise ConfigError(
+                f"{file}: unknown section or key {name!r}", _nearest(name, inside or ["state_dir", *_SECTIONS])
+            )
         elif not isinstance(value, dict):
             raise ConfigError(f"{file}: [{name}] is a section, not a value")
         else:
@@ -354,7 +357,7 @@ def _checked(name: str, value: object, default: object, source: str) -> object:
         if not low <= fits <= high:
             raise ConfigError(f"{name} = {fits!r} ({source}) is out of range", f"It goes from {low} to {high}.")
     if name in _CHOICES and fits not in _CHOICES[name]:
-        raise ConfigError(f"{name} = {fits!r} ({source}) is unknown", _nearest(str(fits), _CHOICES[name]))
+        raise ConfigError(f"{name} = {fits!r} ({source}) is unknown", f"It is one of {', '.join(_CHOICES[name])}.")
     if name == "server.bind":
         try:
             ipaddress.ip_address(str(fits))

@@ -70,6 +70,7 @@ def test_the_state_directory_follows_the_desktop_convention(tmp_path: Path) -> N
         ("[server]\ninference_prot = 1\n", "server.inference_prot", "server.inference_port"),
         ("[sever]\nbind = '::1'\n", "sever", "server"),
         ("state-dir = '/x'\n", "state-dir", "state_dir"),
+        ("inference_port = 1\n", "inference_port", "server.inference_port"),
         ("[engine.slots]\nx = 1\n", "engine.slots", ""),
         ("server = 3\n", "[server]", ""),
     ],
@@ -104,12 +105,19 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest(tmp_path: Path) 
         "[engine]\nslots = 1.5\n",
         "[engine]\nquantisation = 'int5'\n",
         "[log]\nlevel = 'verbose'\n",
+        "state_dir = 5\n",
         "not toml",
     ],
 )
 def test_a_value_of_the_wrong_type_or_out_of_range_is_an_error(tmp_path: Path, toml: str) -> None:
     with pytest.raises(ConfigError):
         _load(tmp_path, toml)
+
+
+def test_of_a_few_values_all_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'verbose'") as refused:
+        _load(tmp_path, "[log]\nlevel = 'verbose'\n")
+    assert refused.value.hint == "It is one of debug, info, warning, error."
 
 
 @pytest.mark.parametrize("variable", ["THOX_INFERENCE_PORT", "THOX_SERVER_SEND_TIMEOUT_S", "THOX_MODELS_ALIASES"])

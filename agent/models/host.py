@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # What a load takes that nobody has seen yet: packing is what takes the time.
 _LEAST_LOAD_S, _PARAMETERS_PER_S = 1.0, 80e6
+_RENEW_AGAIN_S = 30.0  # newer files that do not fit beside the old engine, or cannot be used
 
 
 class ModelHost:
@@ -104,6 +105,7 @@ class ModelHost:
         Raises NotFoundError; ModelLoadingError (503) when it is not there within ``quick_s``; what a load raises.
         """
         model, adapter = self._wanted(name)
+        self._renew(model, adapter)
         deadline = time.monotonic() + self._quick_s
         while True:
             with self._changed:
@@ -302,6 +304,21 @@ class ModelHost:
             self._changed.notify_all()
         return job
 
+    def _renew(self, model: StoredModel, adapter: StoredModel | None) -> None:
+        """Files that came since, of a newer pull, are loaded as the old ones were, whose engine answers meanwhile."""
+        with self._changed:
+            loaded, failed, now = self._shelf.get(model.name), self._failed.get(model.name), time.monotonic()
+            if loaded is None or loaded.model.digest == model.digest or model.name in self._jobs:
+                return
+            if (failed is not None and failed[0] == model.digest) or now < loaded.renew_at:
+                return
+            loaded.renew_at = now + _RENEW_AGAIN_S
+            options = replace(loaded.options, keep_alive_s=loaded.keep_alive_s)
+        try:
+            self._begin(model, options, adapter)
+        except ThoxError as error:
+            log.warning("model %s stays as it was before its files were replaced: %s", model.name, error.message)
+
     def _free(self) -> int:
         """A cache takes its room only as it is written to: what is promised and not taken yet is not free."""
         grown = self._held() - self._held_empty
@@ -350,8 +367,8 @@ class ModelHost:
                 old = self._shelf.put(Loaded(job.model, job.options, engine, job.memory, seconds, kept))
                 spare = None if old is None else old.engine
                 self._took[job.model.digest, job.options] = seconds
-            if job.unwanted and error is None:
-                error = UnavailableError(f"{name} was unloaded while it was loading", retry_after=1)
+            if job.unwanted:  # whatever else went wrong: its files may be gone
+                error = UnavailableError(f"{name} was unloaded or deleted while it was loading", retry_after=1)
             job.error = error
             self._changed.notify_all()
         if error is None:

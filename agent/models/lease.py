@@ -76,6 +76,7 @@ class Loaded:
         self.keep_alive_s = keep_alive_s
         self.leases = 0
         self.retired = False  # closed with its last lease
+        self.renew_at = 0.0  # not before this is it tried to load newer files in its place
         self.used_at = time.monotonic()  # the newest lease: begun or given back
 
     @property

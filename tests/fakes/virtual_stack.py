@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.power.contracts import PowerContracts
 from agent.cluster.power.seat import PowerSeat
-from agent.cluster.power.service import LOOK_S, PULL_LOOK_S, PowerService
+from agent.cluster.power.service import PowerService
 from agent.cluster.state import Cluster, Link, Node
 from hal.boards import ORIN_NX_16
 from hal.sim import sim_hardware
@@ -84,8 +84,7 @@ class VirtualModule:
             self.view, self.due = self.news[1], now
         if now >= self.due:
             self.service.step()
-            busy = self.service.pulling or self.seat.candidate is not None
-            self.due = now + (PULL_LOOK_S if busy else LOOK_S)
+            self.due = now + self.service.pause_s
 
     def _alone(self) -> Cluster:
         external = self.name in self._stack.world.state.sources

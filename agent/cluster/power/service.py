@@ -139,6 +139,11 @@ class PowerService:
         """Whether this module pulls the alert line."""
         return self._pulled
 
+    @property
+    def pause_s(self) -> float:
+        """Until the next turn."""
+        return PULL_LOOK_S if self.pulling or self.seat.candidate else LOOK_S
+
     # --- one turn ----------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -226,7 +231,7 @@ class PowerService:
                 _log.warning("power: %s", error)
             except Exception:  # noqa: BLE001 - the top of the thread: without it the module would stay at its floor
                 _log.exception("the power contract goes on after an error")
-            self._wake.wait(PULL_LOOK_S if self._pulled or self.seat.candidate else LOOK_S)
+            self._wake.wait(self.pause_s)
             self._wake.clear()
 
     # --- messages ----------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def _share(node: Json, stage: Json | None) -> str:
         return f"nothing of it; {size(node['free_bytes'])} free"
     first, last = stage["first_layer"], stage["last_layer"]
     which = f"layer {first}" if first == last else f"layers {first} to {last}"
-    files = "" if node["has_files"] else " · files missing"
+    files = "" if node["has_files"] else " · no files"
     return f"{which}: {size(stage['needed_bytes'])} of {size(stage['free_bytes'])} free{files}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from agent.cluster.membership.epoch import Verdict
 from agent.cluster.placement import Need, Room, whole_on
 from agent.cluster.placement_wire import Asked, Forecast
 from agent.cluster.plans import NEED, PLAN, Plans
-from agent.cluster.report.values import StackReport
+from agent.cluster.report.values import MemberReport, NodeReport, PowerState, StackReport
 from agent.cluster.state import Cluster, Node
 from agent.errors import NoRoomError, NotFoundError, RequestError, UnavailableError
 from agent.models.host import ModelHost
+from agent.models.lease import HostedModel
 from agent.models.store import ModelStore
+from hal.base import BoardFacts
 
 GIB = 1 << 30
 BIG = "big-7b"  # 6.05 GiB: int4, and a cache for four contexts of 8,192 tokens
@@ -248,6 +251,91 @@ def test_who_does_not_lead_makes_no_plan_and_nonsense_is_refused(follower: Follo
     for body in (None, {}, {"model": 1, "token": TOKEN}, {"model": "m", "token": TOKEN, "also": 1}):
         with pytest.raises(RequestError, match="not understood"):
             follower.links.served[PLAN]("node-a", body)
+
+
+# --- a leader, without links -----------------------------------------------------------------------------------------
+
+
+def reported(node: Node, free: int, *loaded: str) -> MemberReport:
+    report = NodeReport(
+        node=node,
+        board="a board",
+        cores=8,
+        simulated=True,
+        uptime_s=1.0,
+        zones={},
+        power=PowerState(None, {}, None, 10.0, 40.0, None, None, None),
+        grants=(),
+        faces={},
+        machine=BoardFacts("a machine", 1, 1.0, 1),
+        memory_available=free,
+        memory_free=free,
+        models=tuple(HostedModel(model, "loaded") for model in loaded),
+        active_model=None,
+        kinds=frozenset(),
+        versions={},
+        checks={},
+    )
+    return MemberReport(node, report, 0.0, 0.0, "healthy", "")
+
+
+class Leader:
+    """node-b, which leads node-a and has the model; ``stack`` is what the members report."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.cluster = replace(CLUSTER, leader_id="node-b")
+        self.stack = StackReport(self.cluster, tuple(reported(node, FREE) for node in NODES))
+        store = ModelStore(state_dir, {"m": write_sparse(state_dir / "m", num_hidden_layers=2)}, {})
+        self.host = ModelHost(store, FakeLoader())
+        self.plans = Plans(
+            "node-b",
+            lambda: self.cluster,
+            lambda _token: "current",
+            lambda: self.stack,
+            OneAnswer(),
+            self.host,
+            store,
+            lambda _node: (),
+        )
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Iterator[Leader]:
+    leader = Leader(tmp_path)
+    yield leader
+    leader.host.close()
+
+
+def test_what_is_loaded_on_several_nodes_runs_on_the_leader_else_on_the_lowest_id(leader: Leader) -> None:
+    assert _placed(leader) == (("node-b",), False)
+    leader.stack = replace(leader.stack, members=(reported(NODES[0], FREE, "m"), reported(NODES[1], FREE)))
+    assert _placed(leader) == (("node-a",), True)
+    leader.stack = replace(leader.stack, members=tuple(reported(node, FREE, "m") for node in NODES))
+    assert _placed(leader) == (("node-b",), True)
+
+
+def test_the_room_that_a_loaded_model_takes_is_room_for_it(leader: Leader) -> None:
+    leader.stack = replace(leader.stack, members=(reported(NODES[0], 0, "m"), reported(NODES[1], FREE)))
+    assert _placed(leader) == (("node-a",), True)
+    leader.stack = replace(leader.stack, members=(reported(NODES[0], 0, "other"), reported(NODES[1], FREE)))
+    assert _placed(leader) == (("node-b",), False)
+
+
+def test_a_member_that_is_silent_has_no_part_in_a_plan_whatever_it_told_before(leader: Leader) -> None:
+    silent = replace(reported(NODES[0], FREE, "m"), status="silent")
+    leader.stack = replace(leader.stack, members=(silent, reported(NODES[1], FREE)))
+    assert _placed(leader) == (("node-b",), False)
+
+
+def test_reports_of_another_epoch_make_no_plan(leader: Leader) -> None:
+    leader.stack = replace(leader.stack, cluster=replace(leader.cluster, token="8.node-b.digest"))
+    with pytest.raises(UnavailableError, match="changed its members"):
+        leader.plans.forecast("m")
+
+
+def _placed(leader: Leader) -> tuple[tuple[str, ...], bool]:
+    _, forecast = leader.plans.forecast("m")
+    return forecast.plan.nodes, forecast.serving
 
 
 def _as_it_arrives(body: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_the_stack_is_drawn_from_its_top_with_the_layers_of_each_node() -> None:
         "node-3",
         "nothing of it; 512 MiB free",
         "node-2",
-        "layers 0 to 30: 3.0 GiB of 5.0 GiB free · files missing",
+        "layers 0 to 30: 3.0 GiB of 5.0 GiB free · no files",
         "node-1 · leader",
         "layer 31: 3.0 GiB of 5.0 GiB free",
     ]

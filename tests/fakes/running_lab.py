@@ -23,7 +23,7 @@ from agent.lab import Lab, LabAgent, loopback_lab
 START_S = 100.0  # the machine may be busy
 WITHIN_S = 60.0
 SETTINGS = {"models.preload": "", "limits.cluster_per_minute": "0", "cluster.mdns": "false"}
-_EPOCH = re.compile(r"(\S+) .* EpochChanged\(epoch=(\d+), token='([^']+)', members=\(([^)]*)\)\)")
+_EPOCH = re.compile(r"(\S+) .* epoch (\d+) of the stack \(([^)]+)\): (.*)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class RunningLab:
         the words of all nodes.
         """
         for speaker, line in self._logs.news():
-            match = _EPOCH.match(line) if "EpochChanged" in line else None
+            match = _EPOCH.match(line) if " of the stack (" in line else None
             if match is not None:
                 when = datetime.fromisoformat(match[1].replace("Z", "+00:00")).timestamp()
                 members = frozenset(self._names[each] for each in re.findall(r"node-\w+", match[4]))

@@ -1,4 +1,4 @@
-"""What happened between two moments of a stack, as the events that clients stream."""
+"""What happened between two moments of a stack, as the events that clients stream, and as lines of the log."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ class Joined:
     node: Node
     epoch: int
 
+    def __str__(self) -> str:
+        return f"{self.node.id} joined the stack"
+
 
 @dataclass(frozen=True, slots=True)
 class Left:
@@ -21,6 +24,9 @@ class Left:
 
     node_id: str
     epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.node_id} left the stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,9 @@ class LeaderChanged:
     leader: str
     epoch: int
 
+    def __str__(self) -> str:
+        return f"{self.leader} leads the stack"
+
 
 @dataclass(frozen=True, slots=True)
 class EpochChanged:
@@ -38,6 +47,9 @@ class EpochChanged:
     epoch: int
     token: str
     members: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch} of the stack ({self.token}): {', '.join(self.members)}"
 
 
 Change = Joined | Left | LeaderChanged | EpochChanged

@@ -25,7 +25,7 @@ from agent.models.checkpoint import check_usable
 from agent.models.host import ModelHost
 from agent.models.parts import need_of
 from agent.models.pull_name import spelling
-from agent.models.store import ModelStore
+from agent.models.store import ModelStore, check_name
 
 PLAN: Final = "plan"
 NEED: Final = "plan-need"
@@ -71,6 +71,7 @@ class Plans:
         Raises NoRoomError where the stack cannot carry it, NotFoundError and RequestError for the name, ModelError for
         its files, UnavailableError where the leader is not reached or the epoch changed meanwhile.
         """
+        check_name(model)
         cluster = self._cluster()
         if self._leads(cluster):
             return cluster, self._decide(model, cluster)

@@ -207,6 +207,12 @@ def test_a_follower_that_cannot_reach_its_leader_says_so(follower: Follower) -> 
     assert refused.value.hint and refused.value.status == 503
 
 
+def test_what_is_no_name_goes_no_further(follower: Follower) -> None:
+    with pytest.raises(RequestError, match="is not a model name"):
+        follower.plans.forecast("\0")
+    assert not follower.links.asked
+
+
 def test_an_answer_of_another_epoch_is_not_believed(follower: Follower) -> None:
     told = _as_it_arrives({"token": TOKEN, "forecast": wire.to_json(FORECAST)})
     follower.links.answer = {**told, "token": "6.node-a.digest"}

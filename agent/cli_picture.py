@@ -95,8 +95,9 @@ def _module(name: str, status: Mapping[str, Any]) -> list[str]:
         lines.append("  broken: " + ", ".join(module["faults"]))
     beside = ""
     if supply is not None:
-        state = f"{supply['drawn_w']:.1f} W at {supply['volts']:.1f} V" if supply["on"] else "OVERLOADED, off"
-        beside = f"supply {supply['watts']:g} W: {state}"
+        state = f"gives {supply['drawn_w']:.1f} W at {supply['volts']:.1f} V" if supply["on"] else "OVERLOADED, off"
+        lines.append(f"  its supply {state}")
+        beside = f"supply {supply['watts']:g} W"
     return box(lines, beside)
 
 

@@ -112,7 +112,7 @@ def with_signs(kind: type[Signs]) -> type[Membership]:
 
 
 class Unhurried(Signs):
-    def count(self, now: float) -> bool:
+    def wait(self, now: float) -> bool:
         return False
 
 
@@ -124,8 +124,20 @@ class Credulous(Signs):
 
 
 class Disappointed(Signs):
-    def left(self, names: Collection[str]) -> None:
+    def left(self, names: frozenset[str]) -> None:
         return
+
+
+class Resentful(Signs):
+    def of(self, source: str, now: float) -> frozenset[str]:
+        return frozenset(name for each in self._signs.get(source, ()) if each.counts(now) for name in each.about)
+
+
+class Trusting(Signs):
+    """Of whom an epoch left out, the little that was heard of them is enough again."""
+
+    def about(self, name: str, now: float) -> bool:
+        return any(name in each.waits(now) for signs in self._signs.values() for each in signs)
 
 
 class Unforgiving(Signs):
@@ -243,6 +255,8 @@ MUTANTS: dict[str, tuple[Scene, Callable[..., Membership]]] = {
         signs.a_contact_opens_again_and_again,
         with_signs(Disappointed),
     ),
+    "old signs told to who is back": (signs.a_module_is_put_back_at_once, with_signs(Resentful)),
+    "who is gone is missed no more": (signs.a_contact_opens_again_and_again, with_signs(Trusting)),
     "three signs and no more": (signs.a_contact_that_was_wrong_opens_later, with_signs(Unforgiving)),
     "terms of others ignored": (scenes.a_node_of_higher_terms_joins, OwnTermsAlone),
     "older terms accepted": (scenes.a_node_of_higher_terms_joins, type("", (AnyTerm, OwnTermsAlone), {})),

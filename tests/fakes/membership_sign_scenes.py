@@ -128,6 +128,16 @@ def a_contact_opens_again_and_again(rules: Rules) -> None:
         chain.world.until(lambda: chain.world.agrees(chain.ids), 2.0)
 
 
+def a_module_is_put_back_at_once(rules: Rules) -> None:
+    """Nobody tells it any more what was felt when it was pulled, nor does it tell that itself."""
+    chain = Chain(rules, 4)
+    chain.divided(3)
+    chain.world.divide(chain.ids)
+    chain.world.recorded.clear()
+    chain.world.run(0.3)
+    demand(not any(beacon.felt for beacon in chain.world.recorded), "an old sign was told")
+
+
 def a_contact_that_was_wrong_opens_later(rules: Rules) -> None:
     """Who was wrong is believed again when it has been calm for half a minute."""
     chain = Chain(rules, 3)

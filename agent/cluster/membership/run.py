@@ -103,7 +103,7 @@ class Membership:
     def tick(self, now: float) -> Beacon | None:
         """Call it every 50 ms or so. Returns the beacon that is to be sent now."""
         self._review(now)
-        since, pause = now - self._said_at, QUICK_S if self._signs.count(now) else BEACON_S
+        since, pause = now - self._said_at, QUICK_S if self._signs.wait(now) else BEACON_S
         if self._said is None or since >= pause - 1e-9 or (since >= SOON_S and self._news != self._content(now)):
             return self._speak(now)
         return None
@@ -263,7 +263,7 @@ class Membership:
         return epoch.term > self.term
 
     def _accept(self, epoch: Epoch) -> None:
-        self._signs.left(set(self.epoch.members if self.epoch else ()).difference(epoch.members))
+        self._signs.left(frozenset(self.epoch.members if self.epoch else ()).difference(epoch.members))
         self.epoch, self.term = epoch, epoch.term
 
     # --- what is said ------------------------------------------------------------------------------------------------

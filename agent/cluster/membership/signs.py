@@ -19,14 +19,18 @@ MOST_WRONG = 3  # of one source, in that time
 
 @dataclass(slots=True)
 class Sign:
-    """``right``: an epoch came without one of those that it was ``about``."""
+    """``gone``: of those that it is ``about``, whom an epoch has left out since. So it was right."""
 
     about: frozenset[str]
     at: float
-    right: bool = False
+    gone: frozenset[str] = frozenset()
 
     def counts(self, now: float) -> bool:
         return now - self.at <= SUSPICION_S
+
+    def waits(self, now: float) -> frozenset[str]:
+        """For whose word. Those that are gone stay suspected, but are no news any more, nor to one that is put back."""
+        return self.about - self.gone if self.counts(now) else frozenset()
 
 
 class Signs:
@@ -41,8 +45,8 @@ class Signs:
             each: kept for each, signs in self._signs.items() if (kept := [s for s in signs if now - s.at <= REST_S])
         }
         sign, known = Sign(frozenset(about), now), self._signs.get(source, [])
-        said = any(each.counts(now) and not each.right and sign.about <= each.about for each in known)
-        if not sign.about or said or sum(not each.right for each in known) >= MOST_WRONG:
+        said = any(sign.about <= each.waits(now) for each in known)
+        if not sign.about or said or sum(not each.gone for each in known) >= MOST_WRONG:
             return False
         self._signs[source] = [*known, sign]
         return True
@@ -51,19 +55,19 @@ class Signs:
         """Whether one that counts is about that node."""
         return any(each.counts(now) and name in each.about for signs in self._signs.values() for each in signs)
 
-    def count(self, now: float) -> bool:
-        """Whether any does."""
-        return any(each.counts(now) for signs in self._signs.values() for each in signs)
+    def wait(self, now: float) -> bool:
+        """Whether any does, for anybody's word."""
+        return any(each.waits(now) for signs in self._signs.values() for each in signs)
 
     def of(self, source: str, now: float) -> frozenset[str]:
-        """Whom those that count, of one source, are about."""
-        return frozenset[str]().union(*(each.about for each in self._signs.get(source, ()) if each.counts(now)))
+        """For whose word those of one source wait."""
+        return frozenset[str]().union(*(each.waits(now) for each in self._signs.get(source, ())))
 
-    def left(self, names: Collection[str]) -> None:
+    def left(self, names: frozenset[str]) -> None:
         """An epoch came without them."""
         for signs in self._signs.values():
             for each in signs:
-                each.right = each.right or not each.about.isdisjoint(names)
+                each.gone |= each.about & names
 
 
 def beyond(own: str, side: Side, touches: Iterable[tuple[str, Touch]]) -> set[str]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from agent.engine.base import Chat, Grammar, Json
 from agent.errors import RequestError
 
-# How llguidance reads JSON Schema. White space between the parts is bounded: a small model can go on with blanks for
-# ever.
-JSON_OPTIONS: Json = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n]{0,24}"}
+# How llguidance reads JSON Schema. Between the parts stands a space, or a new line with its indent, as models write
+# JSON, or nothing: with more to choose from a small model can go on with blanks for ever.
+JSON_OPTIONS: Json = {"whitespace_flexible": True, "whitespace_pattern": r"( |\n {0,40})?"}
 
 # A tool whose schema has no word but these, and no properties, names no parameters: it is called with an empty object,
 # though JSON Schema would let any property in.

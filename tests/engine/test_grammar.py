@@ -88,6 +88,25 @@ def test_json_follows_its_schema(grammars: Grammars, tokenizer: Tokenizer, schem
         jsonschema.validate(json.loads(text), schema, format_checker=jsonschema.FormatChecker())
 
 
+def test_json_is_laid_out_as_models_do_and_never_padded(grammars: Grammars, tokenizer: Tokenizer) -> None:
+    value = {"a": [1, 2], "b": {"c": "x y"}}
+    schema = {"type": "object", "properties": {"a": {"type": "array"}, "b": {"type": "object"}}}
+
+    def fits(text: str) -> bool:
+        matcher = grammars.matcher(Grammar("json_schema", json.dumps(schema)))
+        for id in tokenizer.encode(text, special=False):
+            if not matcher.mask()[id]:
+                return False
+            matcher.accept(id)
+        return True
+
+    for indent in (None, 2, 4):
+        assert fits(json.dumps(value, indent=indent))
+    assert fits(json.dumps(value, separators=(",", ":"))) and fits('{ "a": [ 1, 2 ], "b": { } }')
+    for padding in ("  ", "\n\n", " \n", "\n" + " " * 41):
+        assert not fits('{"a":' + padding + "[]}")
+
+
 def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) -> None:
     for seed in range(5):
         assert isinstance(json.loads(written(grammars, tokenizer, Grammar("json_object"), seed)), dict)

@@ -97,7 +97,8 @@ def _read_gguf(path: Path) -> Contents:
         quantisation = _commonest((tensor.type, tensor.shape) for tensor in header.tensors.values())
         return Contents("gguf", config_of(header), quantisation, measure(named))
     except ModelError as error:
-        raise Unusable(error.message) from error
+        known = error.hint if error.hint and error.hint.startswith("known") else ""
+        raise Unusable(f"{error.message}; {known}" if known else error.message) from error
 
 
 def _weight_files(path: Path, present: set[str]) -> list[str]:
@@ -148,7 +149,8 @@ def _packing(config: Mapping[str, Any]) -> tuple[str, int]:
     method, bits = said.get("quant_method"), said.get("bits", said.get("w_bit"))
     if method in _PACKING and bits in (2, 4, 8):
         return str(method), int(bits)
-    raise Unusable(f"its weights are quantised as {str(method)[:40]} of {str(bits)[:20]} bits: gptq and awq are known")
+    shown = f"{str(method)[:40]}{'' if bits is None else f' of {str(bits)[:20]} bits'}"
+    raise Unusable(f"its weights are quantised as {shown}: gptq and awq are known")
 
 
 def _commonest(kinds: Iterable[tuple[str, Shape]]) -> str:

@@ -26,7 +26,7 @@ from agent.models.pull_http import Http, Response
 from agent.models.pull_hub import HubModel
 from agent.models.pull_job import BlobProgress, Progress, PullJob
 from agent.models.pull_local import default_name, local_files, take_in
-from agent.models.pull_manifest import Artifact, RemoteFile
+from agent.models.pull_manifest import KNOWN_FORMS, Artifact, RemoteFile
 from agent.models.pull_name import HubName, check_no_address, local_path, parse, spelling
 from agent.models.pull_registry import Repository
 from agent.models.pull_signature import SigningKey
@@ -167,7 +167,10 @@ class Puller:
                 config = next((file for file in files if file.path == "config.json" and not file.packed), None)
                 if config is not None and not holds_adapter(paths):  # small, and says whether the rest is worth it
                     downloads.fetch(config)
-                    check_architecture(self.blobs.path(config.digest), paths)
+                    try:
+                        check_architecture(self.blobs.path(config.digest), paths)
+                    except ModelError as error:
+                        raise _unusable(job.name, error.message, error.hint) from error
                 downloads.fetch_all(files)
                 job.check()
                 for file in files:
@@ -224,8 +227,14 @@ class Puller:
     def _check_usable(self, name: str, folder: Path) -> None:
         model = inspect(name, folder, builtin=False)
         if model.broken:
-            raise ModelError(f"{name} cannot be used: {model.broken}")
+            raise _unusable(name, model.broken, None if model.kind == "adapter" else f"known are {KNOWN_FORMS}")
         try:
             self._check(model)
         except ModelError as error:
-            raise ModelError(f"{name} cannot be used: {error.message}", hint=error.hint) from error
+            raise _unusable(name, error.message, error.hint) from error
+
+
+def _unusable(name: str, reason: str, hint: str | None = None) -> RequestError:
+    """What was asked for came as it is, and is nothing for this device: no fault of the server, and no reason to ask
+    again."""
+    return RequestError(f"{name} cannot be used: {reason}", hint=hint, param="model")

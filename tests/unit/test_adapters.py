@@ -102,7 +102,7 @@ def test_a_pull_takes_an_adapter_in_and_refuses_one_that_cannot_be_served(store:
     good, dora = write_adapter(tmp_path / "good", "base"), write_adapter(tmp_path / "dora", "base", use_dora=True)
     assert [step.status for step in puller.copy(good.as_uri(), "mine")][-1] == "success"
     assert store.find("mine").base == "base"
-    with pytest.raises(ModelError, match="DoRA"):
+    with pytest.raises(RequestError, match="DoRA"):
         list(puller.copy(dora.as_uri()))
     puller.close()
     assert [model.name for model in store.models()] == ["base", "mine", "other"]

@@ -11,7 +11,7 @@ from fake_hub import FakeHub, FakeStorage
 from pulling import QUICK, refused, write_model
 
 from agent.config import ModelsConfig
-from agent.errors import ModelError, NotFoundError
+from agent.errors import NotFoundError, RequestError
 from agent.models.checkpoint import inspect
 from agent.models.checkpoint_check import check_architecture, check_loadable
 from agent.models.pull import Puller
@@ -53,7 +53,7 @@ def test_a_model_that_a_load_would_refuse_is_not_taken_in(
     folder = changed(tmp_path, name, change)
     store = ModelStore(tmp_path / "state", {})
     puller = Puller(store, limits=QUICK, check=check_loadable)
-    with pytest.raises(ModelError, match=rf"mine cannot be used: .*{says}"):
+    with pytest.raises(RequestError, match=rf"mine cannot be used: .*{says}"):
         list(puller.copy(folder.as_uri(), "mine"))
     with pytest.raises(NotFoundError):
         store.find("mine")
@@ -75,7 +75,7 @@ def test_of_an_unknown_architecture_no_weights_are_fetched(
     with FakeStorage() as storage, FakeHub(storage) as hub:
         hub.put("org/Name-1B", {path.name: path.read_bytes() for path in source.iterdir()})
         puller = Puller(ModelStore(tmp_path / "state", {}), ModelsConfig(hub=hub.host), QUICK)
-        error = refused(puller, "hf.co/org/Name-1B", ModelError)
+        error = refused(puller, "hf.co/org/Name-1B", RequestError)
         assert "architecture" in str(error) and error.hint is not None and known in error.hint
         assert not storage.requests, "the weights lie there"
 

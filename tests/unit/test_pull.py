@@ -148,7 +148,7 @@ def test_what_is_no_model_is_not_published(
 ) -> None:
     (source / "tokenizer.json").unlink()
     registry.add("medical:latest", source)
-    assert "tokenizer.json" in refused(puller, "medical", ModelError).message
+    assert "tokenizer.json" in refused(puller, "medical", RequestError).message
     assert not list(store.folder.iterdir())
 
 

@@ -101,7 +101,18 @@ def test_what_only_says_that_it_is_a_gguf_is_not_published(
     puller: Puller, store: ModelStore, registry: FakeRegistry
 ) -> None:
     publish(registry, "library/a:latest", registry.blob(OLLAMA + "model", b"<html>not found</html>"))
-    refused(puller, "a", ModelError)
+    refused(puller, "a", RequestError)
+    assert not store.models()
+
+
+def test_a_gguf_of_an_unknown_architecture_is_refused_with_those_that_are_known(
+    puller: Puller, store: ModelStore, registry: FakeRegistry
+) -> None:
+    length = (5).to_bytes(8, "little")
+    foreign = gguf_bytes().replace(length + b"llama", length + b"rwkv7", 1)
+    publish(registry, "library/a:latest", registry.blob(OLLAMA + "model", foreign))
+    error = refused(puller, "a", RequestError)
+    assert "unknown architecture 'rwkv7'" in error.message and "qwen3" in error.message
     assert not store.models()
 
 

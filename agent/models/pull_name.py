@@ -80,7 +80,7 @@ def parse(name: str, registry: str) -> Reference | HubName:
     if not host:
         raise RequestError(
             f"{name} names no registry, and this device has no default one",
-            hint="write host/name or hf.co/org/name, or name one: thox config set models.registry HOST[/PREFIX] --stack",
+            hint="write host/name or hf.co/org/name, or set one: thox config set models.registry HOST --stack",
             param="model",
         )
     before, at, digest = rest.partition("@")

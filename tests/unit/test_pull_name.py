@@ -89,7 +89,7 @@ def test_an_address_from_a_browser_is_refused_with_the_name_to_write(address: st
 def test_a_name_without_a_registry_is_refused_with_the_way_to_set_one() -> None:
     with pytest.raises(RequestError) as caught:
         parse("medical", "")
-    assert "[models]" in (caught.value.hint or "")
+    assert "models.registry" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

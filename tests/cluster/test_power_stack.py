@@ -3,37 +3,16 @@ the stack itself after every tick; the tests say what else is wanted."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from virtual_stack import VirtualStack
+from virtual_stack import LEASE_S, WAIT_S, VirtualStack, ask, formed
 
-from agent.cluster.power.messages import Handover, PowerGrant, PowerRequest, Takeover, Term
-from agent.cluster.power.node import PowerNode, Want
-from agent.cluster.power.timing import Timing
-from agent.cluster.power.wire import Ask, message_from_json, message_to_json
-from agent.errors import NotFoundError, RequestError, UnavailableError
-
-LEASE_S = Timing().lease_s
-WAIT_S = Timing().silence_s + Timing().hold_s  # of an office that begins without a book
-
-
-def formed(folder: Path, size: int, supply_w: float = 65.0, contact_w: float = 100.0) -> VirtualStack:
-    """All are admitted, or have had the time for it."""
-    stack = VirtualStack(folder, size, supply_w, contact_w)
-    stack.run(WAIT_S + 3.0)
-    return stack
+from agent.errors import NotFoundError, UnavailableError
 
 
 def up(stack: VirtualStack, *names: str) -> bool:
     return all(stack.caps()[name] > 10.0 for name in names)
-
-
-def ask(stack: VirtualStack, at: str, node: str, watts: float, least: float = 0.0, ttl_s: float = 3600.0) -> str:
-    grant = stack[at].contracts.request(Ask(f"node-{node}", watts, least, "high", ttl_s))
-    assert grant.promise.node_id == f"node-{node}"
-    return grant.promise.id
 
 
 def test_modules_share_a_supply_evenly_and_who_has_a_contract_comes_first(tmp_path: Path) -> None:
@@ -331,88 +310,3 @@ def test_a_stack_without_any_supply_takes_itself_off_and_each_lives_on_its_batte
     assert stack["b"].hardware.cap.applied() == 20.0 and stack["a"].contracts.cancel(contract) == contract
     stack.hands().plug("b", 65.0)
     stack.until(lambda: up(stack, "a", "b") or stack.caps()["a"] > 10.0)
-
-
-def test_nobody_speaks_for_another_and_nobody_takes_the_book_whose_supply_it_is_not(tmp_path: Path) -> None:
-    stack = formed(tmp_path, 3)
-    answer = stack["a"].handlers["power"]
-    node = PowerNode(stack["c"].service.member, "ab" * 8)
-    request = message_to_json(node.request(Want(40.0), None, 0.0))
-    with pytest.raises(RequestError, match="not for you"):
-        answer("node-b", {"message": request, "module": {}})
-    with pytest.raises(RequestError, match="no cluster"):
-        answer("node-x", {"message": request, "module": {}})
-    with pytest.raises(RequestError, match="fields of a Module"):
-        answer("node-c", {"message": request, "module": {"floor_w": -1}, "contracts": []})
-    with pytest.raises(RequestError, match="no higher"):
-        answer("node-c", {"message": request, "module": json.loads(MODULE.replace("10.0", "41.0")), "contracts": []})
-    bodies: tuple[object, ...] = (None, [], {}, {"message": 1}, {"message": "{}"}, {"message": "x" * 9000})
-    for body in bodies:
-        with pytest.raises(RequestError):
-            answer("node-c", body)
-    takeover = Takeover(Term(99, "node-b", "cd" * 8))
-    assert answer("node-b", {"message": message_to_json(takeover)})["message"] is None
-    assert stack["a"].seat.kind == "stack" and not stack["a"].seat.office.allocator.retired  # type: ignore[union-attr]
-    assert (
-        stack["b"].handlers["power"]("node-c", {"message": request, "module": json.loads(MODULE), "contracts": []})[
-            "message"
-        ]
-        is None
-    )
-
-
-MODULE = '{"floor_w": 10.0, "peak_w": 40.0, "steps_w": [10, 40], "applied_w": null, "top": false, "bottom": true}'
-
-
-def test_a_grant_of_anybody_but_the_module_that_was_asked_does_not_count(tmp_path: Path) -> None:
-    stack = formed(tmp_path, 3)
-    stack.checks = False  # one of them lies
-
-    def lie(_node: str, body: object) -> dict[str, object]:
-        assert isinstance(body, dict)
-        request = message_from_json(body["message"])
-        assert isinstance(request, PowerRequest)
-        term = Term(1000, "node-b", "ef" * 8)
-        grant = PowerGrant(request.node_id, request.boot, term, 10**6 + request.seq, request.seq, 40.0)
-        return {"message": message_to_json(grant), "contracts": []}
-
-    stack["a"].handlers["power"] = lie
-    stack.run(LEASE_S + 1.0)
-    assert stack.caps()["c"] == 10.0
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"granted_w": -1.0}, {"granted_w": "30"}, {"reason": "x" * 501}, {"reason": "a\nb"}, {"promise": {}}, {"more": 1}],
-)
-def test_what_the_module_at_the_supply_tells_is_checked_before_it_is_told_on(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
-    stack = formed(tmp_path, 2)
-    honest = stack["a"].handlers["power-contract"]
-    stack["a"].handlers["power-contract"] = lambda node, body: {**honest(node, body), **change}
-    with pytest.raises(UnavailableError, match="not understood"):
-        ask(stack, "b", "b", 20)
-
-
-def test_a_book_that_another_module_than_the_earlier_one_hands_on_is_not_taken(tmp_path: Path) -> None:
-    stack = VirtualStack(tmp_path, 2)
-    stack.hands().unplug("a")
-    stack.hands().plug("b", 65.0)
-    stack.run(WAIT_S + 3.0)
-    honest = stack["b"].handlers["power"]
-
-    def lie(node: str, body: object) -> dict[str, object]:
-        assert isinstance(body, dict)
-        message = message_from_json(body["message"])
-        if not isinstance(message, Takeover):
-            return honest(node, body)
-        book = Handover(Term(7, "node-x", "ab" * 8), message.term.birth, ())
-        return {"message": message_to_json(book), "office": True}
-
-    stack["b"].handlers["power"] = lie
-    stack.hands(2.5).plug("a", 65.0)
-    stack.run(0.6)
-    assert stack["a"].seat.kind is None
-    stack.run(0.9)
-    assert stack["a"].service.pulling  # without a book it waits

@@ -14,6 +14,8 @@ from agent.cluster.link.frames import Json, LinkError
 from agent.cluster.power.contracts import PowerContracts
 from agent.cluster.power.seat import PowerSeat
 from agent.cluster.power.service import PowerService
+from agent.cluster.power.timing import Timing
+from agent.cluster.power.wire import Ask
 from agent.cluster.state import Cluster, Link, Node
 from hal.boards import ORIN_NX_16
 from hal.sim import sim_hardware
@@ -26,6 +28,8 @@ MARGIN = 0.1
 TICK_S = 0.1
 LATE_S = 0.3  # of what membership tells
 NOTICE_S = 0.8  # within which modules have noticed what hands did to them
+LEASE_S = Timing().lease_s
+WAIT_S = Timing().silence_s + Timing().hold_s  # of an office that begins without a book
 
 
 class VirtualModule:
@@ -185,3 +189,16 @@ class VirtualStack:
                 assert through <= self.contact_w + 1e-6, f"{self.now:g}: {through:g} W through a contact: {caps}"
             if state.modules[stack[0]].alert:
                 assert all(caps[name] <= 10.0 for name in stack if self.modules[name].runs), f"alert, and {caps}"
+
+
+def formed(folder: Path, size: int, supply_w: float = 65.0, contact_w: float = 100.0) -> VirtualStack:
+    """All are admitted, or have had the time for it."""
+    stack = VirtualStack(folder, size, supply_w, contact_w)
+    stack.run(WAIT_S + 3.0)
+    return stack
+
+
+def ask(stack: VirtualStack, at: str, node: str, watts: float, least: float = 0.0, ttl_s: float = 3600.0) -> str:
+    grant = stack[at].contracts.request(Ask(f"node-{node}", watts, least, "high", ttl_s))
+    assert grant.promise.node_id == f"node-{node}"
+    return grant.promise.id

@@ -94,7 +94,7 @@ def test_json_is_laid_out_as_models_do_and_never_padded(grammars: Grammars, toke
 
     def fits(text: str) -> bool:
         matcher = grammars.matcher(Grammar("json_schema", json.dumps(schema)))
-        for id in tokenizer.encode(text, special=False):
+        for id in tokenizer.encode_within(text):
             if not matcher.mask()[id]:
                 return False
             matcher.accept(id)

@@ -240,7 +240,7 @@ class Allocator:
     def carried(self, now: float) -> frozenset[str]:
         """Whose load switch may be on: those whose floors fit into the supply and through every contact."""
         full = self._supply_w * (1 - self.stack.margin)
-        return self.ledger.carried(self.ledger.limits(full, self.stack.contacts), now)
+        return self.ledger.carried(self.ledger.limits(full, self.stack.contacts), self.usable_w(now), now)
 
     def budget(self, now: float) -> Budget:
         """What the plan shares out, and between whom."""

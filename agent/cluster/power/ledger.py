@@ -142,8 +142,11 @@ class Ledger:
     def limits(self, usable_w: float, contacts: tuple[Limit, ...]) -> tuple[Limit, ...]:
         return (Limit(usable_w, frozenset(self.entries) | frozenset(self._left)), *contacts)
 
-    def carried(self, limits: tuple[Limit, ...], now: float) -> frozenset[str]:
-        """Whose floors fit: those that are on come first, then those heard of, by priority, by who was there first."""
+    def carried(self, limits: tuple[Limit, ...], usable_w: float, now: float) -> frozenset[str]:
+        """Whose floors fit: those that are on come first, then those heard of, by priority, by who was there first.
+
+        Who is off comes on only within ``usable_w``, which alerts may have taken from; who is on stays on.
+        """
         order = list(self.entries)
 
         def rank(node: str) -> tuple[bool, bool, int, int]:
@@ -161,7 +164,8 @@ class Ledger:
             floor = self.entries[node].member.floor_w  # what a meter says switches nobody off
             inside = [limit for limit in limits if node in limit.nodes]
             taken = [sum(watts for one, watts in (fits | gone).items() if one in limit.nodes) for limit in inside]
-            if all(used + floor <= limit.watts for used, limit in zip(taken, inside, strict=True)):
+            usable = self.counts(self.entries[node], now) or sum((fits | gone).values()) + floor <= usable_w
+            if usable and all(used + floor <= limit.watts for used, limit in zip(taken, inside, strict=True)):
                 fits[node] = floor
         return frozenset(fits)
 

@@ -18,6 +18,14 @@ from agent.cli_status_stack import event_text, stack_text
 from agent.client import Client, ClientError
 from agent.config import Config
 
+_STYLES = {
+    "ok": "green",
+    "healthy": "green",
+    "loading": "yellow",
+    "forming": "yellow",
+    "no model loaded": "yellow",
+}
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_key_argument(parser)
@@ -38,7 +46,7 @@ def call(options: argparse.Namespace, config: Config) -> int:
         except ClientError as error:
             failed.append(error)
             state, detail = ("down" if error.status is None else f"error {error.status}"), str(error)
-        style = "green" if state in ("ok", "healthy") else "yellow" if state in ("loading", "forming") else "red"
+        style = _STYLES.get(state, "red")
         table.add_row(name, client.url, Text(state, style=style), Text(detail))
     print_table(table, output())
     down = [error for error in failed if error.status is None]
@@ -70,17 +78,19 @@ def _follow(client: Client) -> None:
 
 def _inference(client: Client) -> tuple[str, str]:
     models = client.get("/v1/models")["data"]
-    state = _health(client)
+    loading = any(model.get("state") == "loading" for model in models)
+    state = _health(client, "loading" if loading else "no model loaded")
     return state, "models: " + (", ".join(model["id"] for model in models) or "none")
 
 
-def _health(client: Client) -> str:
+def _health(client: Client, otherwise: str) -> str:
+    """``otherwise``: what it is when it cannot answer now."""
     try:
         return str(client.get("/health").get("status", "ok"))
     except ClientError as error:
         if error.status != 503:
             raise
-        return "loading"
+        return otherwise
 
 
 def _cluster(client: Client) -> tuple[str, str]:

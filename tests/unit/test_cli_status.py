@@ -128,3 +128,16 @@ def test_status_draws_the_stack_and_follows_what_happens_to_it(device: Device) -
         process.kill()
         process.communicate(timeout=20)
         device.thox("sim", "mend", "all")
+
+
+def test_a_device_whose_models_have_all_gone_says_so(device: Device) -> None:
+    loaded = ("thox-nano", "all-minilm-l6-v2")
+    try:
+        for model in loaded:
+            assert device.thox("unload", model).returncode == 0
+        done = device.thox("status")
+        assert done.returncode == 0 and "no model loaded" in done.stdout, done.stdout
+    finally:
+        for model in loaded:
+            device.thox("load", model)
+    assert "no model loaded" not in device.thox("status").stdout

@@ -131,16 +131,16 @@ def test_over_a_slow_link_nobody_leaves_and_the_topology_says_how_slow_it_is(
     _calm(whole)
     whole.together()
     assert whole.leader("module-4") == "module-1"
-    nodes = [whole.agents[module].node for module in ALL]
-    trips: dict[tuple[str, str], float | None] = {}
+    links = set(pairwise(whole.agents[module].node for module in ALL))
+    shortest, longest = (2000 * each for each in SLOW)
 
-    def fit() -> bool:
-        trips.update({(e["lower"], e["upper"]): e["round_trip_ms"] for e in whole.topology("module-4")["links"]})
-        shortest, longest = (2000 * each for each in SLOW)
-        return all(each is not None and shortest <= each <= longest for each in trips.values())
+    def trips() -> dict[tuple[str, str], float | None]:
+        return {(e["lower"], e["upper"]): e["round_trip_ms"] for e in whole.topology("module-4")["links"]}
 
-    until(fit, lambda: str(trips))
-    assert list(trips) == sorted(pairwise(nodes))
+    def fit(trips: dict[tuple[str, str], float | None]) -> bool:
+        return trips.keys() == links and all(each and shortest <= each <= longest for each in trips.values())
+
+    until(lambda: fit(trips()), lambda: str(trips()))
 
 
 def test_over_a_slow_link_a_pulled_module_comes_back_and_halves_meet(
@@ -194,7 +194,7 @@ def test_who_hears_the_others_too_late_is_alone_until_they_are_quick_enough(
     whole: RunningLab, switches: list[SlowSwitch], network: Network
 ) -> None:
     network.slow(*EDGE)
-    time.sleep(CALM_S)
+    time.sleep(CALM_S)  # some may leave, and others not; what must be true then is looked at in the end
     network.slow(*TOO_SLOW)
     for module in ALL:
         whole.together(module)

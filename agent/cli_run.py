@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO
 
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +16,7 @@ from agent.auth import KeyRing
 from agent.cli_print import output, print_table
 from agent.client import Client
 from agent.cluster.documents.settings import effective
-from agent.config import Config, HardwareConfig, make_state_dir
+from agent.config import Config, ConfigError, HardwareConfig, make_state_dir
 from agent.identity import device_id
 from agent.server import Served, check_ports, serve
 from hal.boards import linux_machine, recognise
@@ -29,10 +32,29 @@ def call(_options: argparse.Namespace, config: Config) -> int:
     log.setup(config.log.level, config.log.format)
     check_ports(config)
     state_dir = make_state_dir(config)
+    alone = _alone(state_dir)
     owner_key = KeyRing(state_dir).create_owner()
     _greet(effective(config), device_id(state_dir), owner_key)
-    serve(config, _build)
+    with alone:
+        serve(config, _build)
     return 0
+
+
+def _alone(state_dir: Path) -> BinaryIO:
+    """A file that is locked while it is open, here or in the worker. Raises ConfigError when another process has it:
+
+    two devices would take one another's identity, keys and models for their own.
+    """
+    lock = (state_dir / "run.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise ConfigError(
+            f"Another device runs with the state folder {state_dir}",
+            "Stop it, or set THOX_STATE_DIR to a folder of this one's own.",
+        ) from error
+    return lock
 
 
 def _build(config: Config) -> Served:

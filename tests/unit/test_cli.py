@@ -158,6 +158,15 @@ def test_the_first_start_says_what_is_there_and_shows_a_key_that_works(device: D
     assert KeyRing(device.state_dir).verify(key).name == "owner"
 
 
+def test_two_devices_cannot_have_one_state_folder(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    inference, cluster = two_free_ports()
+    monkeypatch.setitem(device.environ, "THOX_INFERENCE_PORT", str(inference))
+    monkeypatch.setitem(device.environ, "THOX_CLUSTER_PORT", str(cluster))
+    done = device.thox("run")
+    assert done.returncode == 1 and "Another device runs with the state folder" in done.stderr
+    assert "THOX_STATE_DIR" in done.stderr and "curl" not in done.stdout
+
+
 def test_status_shows_both_ports(device: Device) -> None:
     done = device.thox("status")
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.engine.base import Engine, LoadStage, Report
-from agent.errors import EngineError, ModelLoadingError, NoRoomError, ThoxError
+from agent.errors import EngineError, ModelLoadingError, NoRoomError, ThoxError, UnavailableError
 from agent.models.checkpoint import StoredModel
 from agent.models.memory import Memory
 from agent.models.options import LoadOptions
@@ -57,7 +57,9 @@ class Job:
         self._at: tuple[str, float] = ("waiting", 0.0)
 
     def report(self, stage: LoadStage, share: float) -> None:
-        """The loader tells how far it is: a Report."""
+        """The loader tells how far it is: a Report. Raises UnavailableError when nobody wants the load any more."""
+        if self.unwanted:
+            raise UnavailableError(f"{self.model.name} is not wanted any more", retry_after=1)
         begin, end = _STAGES[stage]
         self._at = (stage, begin + (end - begin) * min(1.0, max(0.0, share)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_models import FakeEngine, FakeLoader, write_checkpoint
 
+from agent.engine.base import Report
 from agent.errors import (
     ModelError,
     ModelLoadingError,
@@ -20,6 +21,7 @@ from agent.errors import (
     ThoxError,
     UnavailableError,
 )
+from agent.models.checkpoint import StoredModel
 from agent.models.host import ModelHost
 from agent.models.memory import Memory, estimate
 from agent.models.options import LoadOptions
@@ -231,6 +233,26 @@ def test_newer_files_that_cannot_be_loaded_leave_the_old_engine_and_are_not_trie
     assert len(loader.opened) == 1 and not loader.opened[0].closed
     assert loader.entered.acquire(timeout=5) and loader.entered.acquire(timeout=5)
     assert not loader.entered.acquire(blocking=False)
+
+
+def test_a_load_that_nobody_wants_any_more_ends_at_its_next_word_and_the_next_one_begins(store: ModelStore) -> None:
+    begun = threading.Event()
+
+    def endless(model: StoredModel, options: LoadOptions, report: Report) -> FakeEngine:
+        end = time.monotonic() + 10
+        while model.name == "a" and time.monotonic() < end:
+            report("quantising", 0.5)
+            begun.set()
+        return FakeEngine(model, options)
+
+    host = ModelHost(store, endless)
+    try:
+        host.load("a", wait_s=None)
+        assert begun.wait(5)
+        host.unload("a")
+        assert host.load("b", wait_s=5).state == "loaded" and host.state("a").state == "available"
+    finally:
+        host.close()
 
 
 def test_a_model_that_is_deleted_while_it_loads_is_not_called_broken(

@@ -167,16 +167,18 @@ def test_over_a_slow_link_a_key_is_shared_and_watts_are_promised(
     _, key = KeyRing(whole.agents["module-4"].state_dir).create("made-above", ["power"])
     clients = [Client(whole.agents[module].address, whole.lab.port, key, timeout_s=10.0) for module in ALL]
     ask, granted = {"requested_w": 12, "min_w": 12, "ttl": 60}, dict[str, object]()
+    errors: list[ClientError] = []
 
     def promised() -> bool:
         try:
             granted.update(clients[2].post("/v1/power/contract", ask))
         except ClientError as error:
-            assert error.status in {401, 503}, error  # the key has not come yet; or the stack is at its floors
+            errors.append(error)
+            assert error.status in {401, 429, 503}, error  # the key has not come yet; or the stack is at its floors
             return False
         return True
 
-    until(promised)
+    until(promised, lambda: str(errors[-1]))
     assert granted["granted_w"] == 12 and granted["node_id"] == whole.agents["module-3"].node
 
     def known() -> bool:

@@ -100,4 +100,5 @@ def _check_finite(value: object, path: str) -> None:
             _check_finite(child, f"{path}.{name[:40]}")
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            _check_finite(child, f"{path}[{index}]")
+            if isinstance(child, (float, dict, list)):  # millions of other things may stand in a list
+                _check_finite(child, f"{path}[{index}]")

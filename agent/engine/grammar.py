@@ -130,19 +130,22 @@ class Grammars:
         param = param or _FIELDS[grammar.kind]
         with self._lock:
             compiled = self._compiled.get(grammar)
-            if compiled is None:
-                compiled = self._compile(grammar, param)
-                self._compiled[grammar] = compiled
-                if len(self._compiled) > _KEPT:
-                    self._compiled.popitem(last=False)
+            if self._tokenizer is None:
+                wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._source))
+                self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=sorted(self._source.eos_ids) or None)
+            tokenizer = self._tokenizer
+        if compiled is None:  # a large one takes seconds, and keeps nobody else waiting
+            compiled = self._compile(tokenizer, grammar, param)
+        with self._lock:
+            compiled = self._compiled.setdefault(grammar, compiled)
             self._compiled.move_to_end(grammar)
+            if len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
             return Matcher(compiled.deep_copy(), self._source.vocab_size)
 
-    def _compile(self, grammar: Grammar, param: str) -> llguidance.LLMatcher:
-        if self._tokenizer is None:
-            wrapper = llguidance.TokenizerWrapper(_Vocabulary(self._source))
-            self._tokenizer = llguidance.LLTokenizer(wrapper, eos_token=sorted(self._source.eos_ids) or None)
-        compiled = llguidance.LLMatcher(self._tokenizer, _internal(grammar, param), log_level=0, limits=_LIMITS)
+    @staticmethod
+    def _compile(tokenizer: llguidance.LLTokenizer, grammar: Grammar, param: str) -> llguidance.LLMatcher:
+        compiled = llguidance.LLMatcher(tokenizer, _internal(grammar, param), log_level=0, limits=_LIMITS)
         compiled.compute_bitmask()  # what is too complex shows at the first mask, here and not in the engine's thread
         if compiled.is_error():
             raise RequestError(

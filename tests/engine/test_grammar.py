@@ -107,6 +107,17 @@ def test_json_is_laid_out_as_models_do_and_never_padded(grammars: Grammars, toke
         assert not fits('{"a":' + padding + "[]}")
 
 
+def test_a_grammar_that_is_slow_to_compile_keeps_no_other_waiting(tokenizer: Tokenizer) -> None:
+    grammars = Grammars(tokenizer)
+    grammars.matcher(Grammar("json_object"))  # builds what all share
+    slow = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(700)}}
+    thread = threading.Thread(target=lambda: grammars.matcher(Grammar("json_schema", json.dumps(slow))))
+    thread.start()
+    quick = [grammars.matcher(Grammar("regex", f"a{{{n}}}")) for n in range(1, 6)]
+    assert len(quick) == 5 and thread.is_alive()
+    thread.join()
+
+
 def test_a_json_object_is_an_object(grammars: Grammars, tokenizer: Tokenizer) -> None:
     for seed in range(5):
         assert isinstance(json.loads(written(grammars, tokenizer, Grammar("json_object"), seed)), dict)

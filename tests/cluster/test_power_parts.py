@@ -301,6 +301,34 @@ def test_a_want_that_is_noisy_moves_no_caps() -> None:
     assert len(grants - {None}) == 1
 
 
+def late(allocator: Allocator, node: PowerNode, sent: float, arrives: float) -> PowerGrant | None:
+    """A heartbeat that is long on its way."""
+    allocator.supply(100.0, arrives)
+    return allocator.request(node.request(Want(40.0), None, sent), arrives)
+
+
+def test_a_grant_that_ended_while_word_of_it_was_on_its_way_alarms_nobody_and_counts_once_more() -> None:
+    allocator, now = settled()
+    node = PowerNode(MEMBERS[1], "b" * 16)
+    ask(allocator, node, now)
+    ask(allocator, node, now)
+    grant = late(allocator, node, now + 2.9, now + TIMING.hold_s + 0.2)
+    assert grant is not None and grant.watts == 40.0
+    assert not allocator.is_quiet(now + TIMING.hold_s + 0.2)
+    assert allocator.ledger.exposure("node-1", now + TIMING.hold_s + 0.2) == 40.0
+
+
+def test_a_claim_to_more_than_was_granted_is_another_allocator_s_and_so_is_one_that_does_not_end() -> None:
+    for held, arrives in ((40.1, TIMING.hold_s + 0.2), (40.0, TIMING.hold_s + TIMING.way_s + 0.1)):
+        allocator, now = settled()
+        node = PowerNode(MEMBERS[1], "b" * 16)
+        ask(allocator, node, now)
+        ask(allocator, node, now)
+        allocator.supply(100.0, now + arrives)
+        claim = replace(node.request(Want(40.0), None, now + arrives), held_w=held)
+        assert allocator.request(claim, now + arrives) is None and allocator.is_quiet(now + arrives)
+
+
 def test_a_flood_of_requests_fills_no_memory() -> None:
     allocator, now = settled(60.0)
     node = PowerNode(MEMBERS[1], "b" * 16)

@@ -152,9 +152,11 @@ class Allocator:
         if not self._is_new(entry, request):
             return None
         if not self.is_quiet(now) and self._is_unknown(entry, request, now):
-            self._before_w = math.inf
-            self._begin(now)
-            return None
+            if not self.ledger.claims(request.node_id, request.held_w, now):
+                self._before_w = math.inf
+                self._begin(now)
+                return None
+            self._guard(now)
         self.ledger.note(request, now)
         watts = self._watts(entry, request, now)
         grant = self._grant(request, watts)

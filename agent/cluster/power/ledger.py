@@ -35,7 +35,8 @@ class Entry:
     last: tuple[int, int] = (0, 0)
     lit: int = 0
     heard: float = NEVER
-    grants: list[tuple[float, float]] = field(default_factory=list)  # W, until
+    grants: list[tuple[float, float]] = field(default_factory=list)  # W, until; some that have just ended among them
+    claimed: float = NEVER  # until when a grant that had ended counts once more
 
 
 class Ledger:
@@ -121,6 +122,18 @@ class Ledger:
         """The largest grant that a node may still be living on."""
         return max((watts for watts, _ in self._running(entry, now)), default=0.0)
 
+    def claims(self, node: str, watts: float, now: float) -> bool:
+        """A node says that it holds more than is counted. Whether that is a grant of this book that has only just
+        ended, told by a message that was long on its way. It counts once more then, in case it is not, and only once.
+        """
+        entry = self.entries[node]
+        ended = any(watts <= granted and now < until + self.timing.way_s for granted, until in entry.grants)
+        if not ended or now < entry.claimed + self.timing.way_s:
+            return False
+        entry.claimed = now + self.timing.hold_s
+        entry.grants.append((watts, entry.claimed))
+        return True
+
     def counts(self, entry: Entry, now: float) -> bool:
         """Whether its load may be on."""
         return entry.loaded or self.granted(entry, now) > 0
@@ -190,5 +203,5 @@ class Ledger:
         return tuple(own)
 
     def _running(self, entry: Entry, now: float) -> list[tuple[float, float]]:
-        entry.grants = [(watts, until) for watts, until in entry.grants if now < until]
-        return entry.grants
+        entry.grants = [(watts, until) for watts, until in entry.grants if now < until + self.timing.way_s]
+        return [(watts, until) for watts, until in entry.grants if now < until]

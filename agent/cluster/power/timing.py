@@ -12,6 +12,7 @@ class Timing:
     lease_s: float = 3.0  # how long a grant lasts, from when the node asked for it
     beat_s: float = 0.5  # between a node's requests
     drift: float = 0.02  # a clock runs between 1 - drift and 1 + drift times as fast as time
+    way_s: float = 3.0  # how long a request may have been on its way before what it says is taken for something else
     reading_s: float = 0.5  # an allocator grants for so long after it last saw its supply plugged in
     pulse_s: float = 0.1  # how long a pulled alert line needs until every module has surely seen it
 

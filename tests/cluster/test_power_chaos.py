@@ -11,13 +11,14 @@ import random
 from pathlib import Path
 
 import pytest
-from virtual_stack import NOTICE_S, VirtualStack
+from virtual_stack import VirtualStack
 
 from agent.cluster.power.wire import Ask
 from agent.errors import ThoxError
 from hal.base import HardwareError
 
 SUPPLIES_W = (30.0, 65.0, 100.0, 140.0)
+TOGETHER_S = 1.6  # until two parts, both with loads on, are one cluster whose watts are shared anew
 TURNS_S = (0.2, 0.7, 2.0, 5.0, 9.0, 15.0)
 SEEDS = int(os.environ.get("THOX_SOAK_WORLDS", "0")) // 20 or 3
 pytestmark = pytest.mark.timeout(600)
@@ -62,9 +63,7 @@ class Hands:
             lower, upper = self.dice.sample(stacks, 2)
             hung = any(not self.stack[name].runs for name in (*lower, *upper))
             silent = hung or bool(self.stack.cuts)  # whom only closed faces tell of
-            sources = self.stack.world.state.sources.keys()
-            both = not sources.isdisjoint(lower) and not sources.isdisjoint(upper)  # until they are one cluster
-            self.stack.hands(4.0 if silent else 1.6 if both else NOTICE_S).stack(lower[-1], upper[0])
+            self.stack.hands(4.0 if silent else TOGETHER_S).stack(lower[-1], upper[0])
 
     def alert(self, name: str) -> None:
         self.stack.world.fail("alert", name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import queue
 import struct
 import time
 import uuid
@@ -12,8 +14,8 @@ from itertools import count
 from pathlib import Path
 
 from agent.cluster.membership.service import EpochFile, EpochStore, MembershipService
-from agent.cluster.report.changes import Change
-from agent.cluster.state import Node, node_id
+from agent.cluster.report.changes import Change, changes
+from agent.cluster.state import Cluster, Node, node_id
 from hal.base import TagRecord
 from hal.sim import SimLines, SimLink, SimOwnTag, SimReader, SimSupply
 from hal.world import World
@@ -85,7 +87,9 @@ class RunningNode:
             {"top": SimReader(port)},
             self.clock,
         )
-        self.events = self.service.subscribe()
+        self.events: queue.Queue[Change] = queue.Queue()
+        self._seen = self.service.cluster()
+        self.service.listen(self._note)
         self.service.start()
 
     def stop(self) -> None:
@@ -96,13 +100,17 @@ class RunningNode:
     def next(self, done: Callable[[Change], bool]) -> Change:
         end = time.monotonic() + WITHIN_S
         seen: list[Change] = []
-        while (left := end - time.monotonic()) > 0:
-            event = self.events.next(left)
-            if event is not None:
-                seen.append(event)
-                if done(event):
-                    return event
+        with contextlib.suppress(queue.Empty):
+            while (left := end - time.monotonic()) > 0:
+                seen.append(self.events.get(timeout=left))
+                if done(seen[-1]):
+                    return seen[-1]
         raise AssertionError(f"{self.name} saw only {seen}")
+
+    def _note(self, cluster: Cluster) -> None:
+        for event in changes(self._seen, cluster):
+            self.events.put(event)
+        self._seen = cluster
 
     def _record(self) -> TagRecord:
         return TagRecord(

@@ -9,7 +9,6 @@ import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -21,14 +20,13 @@ from agent.cluster.membership.beacon import Beacon, BeaconError, Touch, decode, 
 from agent.cluster.membership.epoch import HIGHEST_TERM, Stored, Verdict
 from agent.cluster.membership.run import BEACON_S, Membership
 from agent.cluster.membership.snapshot import snapshot
-from agent.cluster.report.changes import Change, changes
+from agent.cluster.report.changes import changes
 from agent.cluster.state import Cluster, Node, Side, node_id
 from hal.base import HardwareError, StackLines, StackLink, TagReader, answer_of
 
 TICK_S = 0.03
 LOOK_S = 0.1  # between looks at tags and carrier
 LATELY_S = 5.0  # how long an address is worth trying
-MOST_EVENTS = 256  # that wait for a slow listener; the oldest go first
 
 _log = logging.getLogger(__name__)
 
@@ -75,29 +73,6 @@ class EpochFile:
         private_file.replace(self._file, json.dumps(asdict(stored)).encode())
 
 
-class Subscription:
-    """Events since it was made, in order. For one thread."""
-
-    def __init__(self, end: Callable[[Subscription], None]) -> None:
-        self._end = end
-        self._events: deque[Change] = deque(maxlen=MOST_EVENTS)
-        self._arrived = threading.Condition()
-
-    def put(self, event: Change) -> None:
-        with self._arrived:
-            self._events.append(event)
-            self._arrived.notify_all()
-
-    def next(self, timeout: float) -> Change | None:
-        """None when the time is up."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self._events, max(0.0, timeout))
-            return self._events.popleft() if self._events else None
-
-    def close(self) -> None:
-        self._end(self)
-
-
 class MembershipService:
     """Thread-safe. It closes no part of the hardware."""
 
@@ -119,7 +94,6 @@ class MembershipService:
         self._membership = Membership(facts(), self._saved)
         self._cluster = snapshot(self._membership)
         self._listeners: list[Callable[[Cluster], None]] = []
-        self._subscriptions: list[Subscription] = []
         self._sources: dict[str, str] = {}  # by device id: where its last beacon came from
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="membership", daemon=True)
@@ -186,17 +160,6 @@ class MembershipService:
                     self._listeners.remove(listener)
 
         return end
-
-    def subscribe(self) -> Subscription:
-        subscription = Subscription(self._unsubscribe)
-        with self._lock:
-            self._subscriptions.append(subscription)
-        return subscription
-
-    def _unsubscribe(self, subscription: Subscription) -> None:
-        with self._lock:
-            if subscription in self._subscriptions:
-                self._subscriptions.remove(subscription)
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
@@ -322,10 +285,8 @@ class MembershipService:
             if told == self._told:
                 return
             self._told, self._cluster = told, after
-            listeners, subscriptions = tuple(self._listeners), tuple(self._subscriptions)
+            listeners = tuple(self._listeners)
         for event in changes(before, after):
             _log.info("%s", event)
-            for subscription in subscriptions:
-                subscription.put(event)
         for listener in listeners:
             listener(after)

@@ -184,9 +184,9 @@ class MutualTls:
                     self._threads.discard(thread)
 
         thread = threading.Thread(target=whole, name=name, daemon=True)
-        with self._lock:
+        with self._lock:  # whoever closes waits for threads that run
             self._threads.add(thread)
-        thread.start()
+            thread.start()
 
     def _serve(self, address: str, plain: socket.socket) -> None:
         proven = False

@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Many tests wait for something, so one more than there are processors; four at the most, for each has engines in memory.
-WORKERS := $(shell n=$$(($$(nproc) + 1)); [ $$n -lt 4 ] && echo $$n || echo 4)
+# Many tests wait for something, so two more than there are processors; four at the most, for each has engines in memory.
+WORKERS := $(shell n=$$(($$(nproc) + 2)); [ $$n -lt 4 ] && echo $$n || echo 4)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help

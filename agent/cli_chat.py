@@ -2,7 +2,8 @@
 
 Ctrl-C stops the answer, not the program; /exit or the end of the input leaves. Lines that are pasted at once are one
 message, and so is a line that ends in a backslash with the next one. Where the input is no terminal, every line is one
-message and only the answers are printed. A question in the command itself is the only one.
+message and only the answers are printed. A question in the command itself is the only one, with a model's name before
+it or without.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace, config: Config) -> int:
-    conversation = _Conversation(
-        inference_client(options, config),
-        options.model or effective(config).models.default,
-        options.system,
-    )
-    question = " ".join(options.question)
+    model, words = options.model, options.question
+    if model and " " in model:  # no name has a space in it: this is the question
+        model, words = None, [model, *words]
+    question = " ".join(words)
+    model = model or effective(config).models.default
+    conversation = _Conversation(inference_client(options, config), model, options.system)
     terminal = not question and sys.stdin.isatty()
     if terminal:  # a shell that starts programs in the background has them ignore Ctrl-C, and that is inherited
         signal.signal(signal.SIGINT, signal.default_int_handler)

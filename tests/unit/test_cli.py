@@ -226,6 +226,8 @@ def test_the_words_of_ollamas_users_do_what_they_expect(device: Device) -> None:
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
     asked = device.thox("chat", "thox-nano", "Hello!", stdin="never asked\n")
     assert asked.returncode == 0 and asked.stdout == done.stdout
+    several = device.thox("chat", "thox-nano", "How", "are", "you?")
+    assert several.returncode == 0 and device.thox("chat", "How are you?").stdout == several.stdout  # no model's name
     assert device.thox("cp", "thox-nano", "second").returncode == 0
     try:
         assert "second" in device.thox("list").stdout and "second" in device.thox("ls").stdout

@@ -39,6 +39,7 @@ def test_tokens_steps_and_requests_are_counted_by_model_and_route() -> None:
     assert samples["thox_first_token_seconds_count", ("nano",)] == 1
     assert samples["thox_requests_total", ("/v1/chat/completions", "200", "POST", "inference")] == 1
     assert samples["thox_process_resident_memory_bytes", ()] > 1_000_000
+    assert not [name for name, _ in samples if name.endswith("_created")]
 
 
 def test_methods_that_a_client_invents_are_one_series() -> None:

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from agent.engine.base import EngineStatus, Usage
 
-disable_created_metrics()  # in the text format they would be a gauge more for every series
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would be a gauge more for every series
 _STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 # A client may invent methods, and each would be a series of its own, for ever.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

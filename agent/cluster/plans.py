@@ -8,12 +8,13 @@ model on one node, so a plan of several is a forecast.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from agent.cluster import placement_wire as wire
 from agent.cluster.documents.manifest import KeptModel
 from agent.cluster.fields import read
 from agent.cluster.link.frames import Json, LinkError
+from agent.cluster.link.peers import Links
 from agent.cluster.membership.epoch import Verdict
 from agent.cluster.placement import Need, Room, plan, stack_order, whole_on
 from agent.cluster.placement_wire import Asked, Forecast, NoRoom
@@ -33,14 +34,6 @@ FORWARD_S: Final = 5.0  # the leader itself asks all for their reports, and perh
 NEED_S: Final = 2.0
 RETRY_S: Final = 2.0
 _SLOWEST: Final = 1.0  # TOPS of a machine that has no accelerator that we know of
-
-
-class Links(Protocol):
-    """Of ``Peers``."""
-
-    def serve(self, purpose: str, answer: Callable[[str, object], Json]) -> None: ...
-
-    def ask(self, node: str, purpose: str, body: object, timeout_s: float) -> Json: ...
 
 
 class Plans:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from agent.cluster.link.connection import PORT, Address, LinkConnection, MutualTls
 from agent.cluster.link.frames import Json, LinkError
@@ -19,6 +19,14 @@ from agent.cluster.trust.touch import TouchHost
 
 Serve = Callable[[str, object], Json]  # node id of who asks, and the body of its question, to the answer
 ASK_S: Final = 2.0
+
+
+class Links(Protocol):
+    """What those who ask and answer need of Peers."""
+
+    def serve(self, purpose: str, answer: Serve) -> None: ...
+
+    def ask(self, node: str, purpose: str, body: object, timeout_s: float) -> Json: ...
 
 
 class Peers:

@@ -198,7 +198,7 @@ class PowerOffice:
         attached = self._topology.attached(loose)
         self._noticed = {node: self._noticed.get(node, now) for node in attached}
         counted = self.allocator.ledger.entries if self.allocator is not None else {}
-        free_w = self.allocator.free_w(now) if self.allocator is not None else 0.0
+        free_w = self.allocator.free_w(now) if unheard and self.allocator is not None else 0.0
         members, dark = [], set()
         for node in (self._own.node_id, *(one for one in attached if one != self._own.node_id)):
             spoken = node in self._loaded

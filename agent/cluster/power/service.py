@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent.cluster.fields import read
 from agent.cluster.link.frames import Json
+from agent.cluster.link.peers import Links
 from agent.cluster.power.alert import PowerAlert
 from agent.cluster.power.hold import PowerHold
 from agent.cluster.power.look import Look, look
@@ -48,14 +49,6 @@ ECHO_S: Final = 1.0  # how late this module may hear of its own pulse
 FEED_S: Final = 15.0  # the longest that a cap keeps its step without a word from here
 
 _log = logging.getLogger(__name__)
-
-
-class Links(Protocol):
-    """What this needs of Peers."""
-
-    def serve(self, purpose: str, answer: Callable[[str, object], Json]) -> None: ...
-
-    def ask(self, node: str, purpose: str, body: object, timeout_s: float) -> Json: ...
 
 
 class PowerService:

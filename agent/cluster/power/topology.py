@@ -75,10 +75,11 @@ class Topology:
         self._told = frozenset(new)
         taken = {end for link in new for end in _ends(link)}  # one face touches one other
         found = sorted((*(link for link in self.contacts if not taken & set(_ends(link))), *new), key=_ends)
-        closed = tuple(link for link in found if not self._open(link))
+        opened = [link for link in found if self._open(link)]
+        closed = tuple(link for link in found if link not in opened)
         near = chain(closed, self._own)
         self.contacts = closed if keep else tuple(link for link in closed if link in new or link.lower in near)
-        for node, face in (end for link in found if self._open(link) for end in _ends(link)):
+        for node, face in (end for link in opened for end in _ends(link)):
             if node != self._own and face in self._faces.get(node, {}):  # a silent one cannot say so itself
                 self._faces[node][face] = False
 
